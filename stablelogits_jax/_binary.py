@@ -1,0 +1,214 @@
+"""Floor 3: losses on one logit, of two classes."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from stablelogits_jax import _checks
+from stablelogits_jax._rules import _difference, _log_sigmoid, _sigmoid, _softplus, _times
+
+
+def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Both in the logits' compute type; the labels broadcast to the logits, never the other way round."""
+    (x,), dtype = _checks.widened(function, logits=logits)
+    y = _checks.as_array(function, "labels", labels)
+    return x, _checks.broadcast(function, "labels", y.astype(x.dtype), x.shape)
+
+
+def sigmoid_binary_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    pos_weight: ArrayLike | None = None,
+    label_smoothing: ArrayLike = 0.0,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Cross entropy of a Bernoulli label, :math:`-w y \log \sigma(x) - (1 - y) \log(1 - \sigma(x))`.
+
+    The logarithm of a rounded sigmoid is -inf or loses its tail; here the loss is a sum of softplus(-x) and softplus(x),
+    neither of which is negative.
+
+    Args:
+        logits: of any shape.
+        labels: probabilities of the positive class, of a shape that broadcasts to the logits'; any type.
+        pos_weight: the factor w of the positive term, of a shape that broadcasts to the logits'; None means 1.
+        label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / 2.
+        where: examples to keep, of a shape that broadcasts to the logits'; the others get loss 0 and slope 0.
+
+    Returns:
+        Losses in [0, inf] of the logits' shape, float32 for 16-bit logits. The slope is sigmoid(x) - y for w = 1.
+        Limits: at +-inf 0 where the label matches, +inf where it does not, slope sigmoid minus label; NaN at NaN.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: labels, pos_weight or where would enlarge the logits, or a static option is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> loss = sl.sigmoid_binary_cross_entropy(jnp.array([50., -50.]), jnp.array([1, 1]))
+        >>> print(f"{loss[0]:.4g} {loss[1]:.4g}")
+        1.929e-22 50
+
+    References:
+        Goodfellow et al., `Deep Learning <http://www.deeplearningbook.org/contents/prob.html>`_, 2016.
+    """
+    name = "sigmoid_binary_cross_entropy"
+    x, y = _logits_and_labels(name, logits, labels)
+    s = _checks.option(name, "label_smoothing", label_smoothing, x.dtype, 0, 1)
+    if not _checks.is_zero(s):
+        y = (1 - s) * y + s / 2
+    weight = _checks.option(name, "pos_weight", 1.0 if pos_weight is None else pos_weight, x.dtype)
+    weight = _checks.broadcast(name, "pos_weight", jnp.asarray(weight, x.dtype), x.shape)
+    mask = _checks.mask(name, where, x.shape)
+    if mask is None:
+        return _cross_entropy(x, y, weight)
+    return jnp.where(mask, _cross_entropy(jnp.where(mask, x, 0), jnp.where(mask, y, 0), weight), 0)
+
+
+@jax.custom_jvp
+@jax.jit
+def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
+    """w y softplus(-x) + (1 - y) softplus(x), the two having log1p(exp(-|x|)) in common:
+
+    (1) max(x, 0) - x y + log1p(exp(-|x|))        as a fused multiply-add is not 0 at x y = x, and may be negative
+    (2) w y (max(-x, 0) + tail) + (1 - y) (max(x, 0) + tail)        two terms of one sign
+    """
+    tail = jnp.log1p(jnp.exp(-jnp.abs(x)))
+    return _times(weight * y, jnp.maximum(-x, 0) + tail) + _times(1 - y, jnp.maximum(x, 0) + tail)
+
+
+@partial(_cross_entropy.defjvp, symbolic_zeros=True)
+def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """(1 - y) sigmoid(x) - w y sigmoid(-x) in x, w softplus(-x) - softplus(x) in y, y softplus(-x) in w.
+
+    A certain label at an infinite logit is a class that is absent: it has no slope in y.
+    """
+    slopes = (
+        lambda x, y, w: (1 - y) * _sigmoid(x) - w * y * _sigmoid(-x),
+        lambda x, y, w: jnp.where(jnp.isinf(x) & (y == (x > 0)), 0, w * _softplus(-x) - _softplus(x)),
+        lambda x, y, w: _times(y, _softplus(-x)),
+    )
+    moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
+        return sum((dot * slopes[i](*primals) for i, dot in zip(moved, dots, strict=True)), jnp.zeros_like(primals[0]))
+
+    return _cross_entropy(*primals), tangent(primals, *(tangents[i] for i in moved))
+
+
+def sigmoid_focal_loss(
+    logits: ArrayLike, labels: ArrayLike, alpha: ArrayLike | None = None, gamma: ArrayLike = 2.0
+) -> jax.Array:
+    r"""Cross entropy scaled down where the prediction is good, :math:`\alpha_y (1 - p_y)^\gamma` times it.
+
+    With :math:`p_y = y \sigma(x) + (1 - y) \sigma(-x)` and :math:`\alpha_y = y \alpha + (1 - y) (1 - \alpha)`. The power
+    of a rounded 1 - p loses the tail; here it is taken of a log-probability.
+
+    Args:
+        logits: of any shape.
+        labels: probabilities of the positive class, of a shape that broadcasts to the logits'; any type.
+        alpha: the weight of the positive class in [0, 1], 1 - alpha that of the negative; None means no weights.
+        gamma: the focusing exponent, >= 0.
+
+    Returns:
+        Losses in [0, inf] of the logits' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
+        Limits: at +-inf 0 where the label matches, +inf where it does not, with the slopes' limits; NaN at NaN.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16.
+        ValueError: labels, alpha or gamma would enlarge the logits, or a static option is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> loss = sl.sigmoid_focal_loss(jnp.array([20., -20.]), jnp.array([1, 1]))
+        >>> print(f"{loss[0]:.4g} {loss[1]:.4g}")
+        8.757e-27 20
+
+    References:
+        Lin et al., `Focal Loss for Dense Object Detection <https://arxiv.org/abs/1708.02002>`_, 2017.
+    """
+    name = "sigmoid_focal_loss"
+    x, y = _logits_and_labels(name, logits, labels)
+    gamma = _checks.option(name, "gamma", gamma, x.dtype)
+    gamma = _checks.broadcast(name, "gamma", jnp.asarray(gamma, x.dtype), x.shape)
+    loss = _focal(x, y, gamma)
+    if alpha is None:
+        return loss
+    alpha = _checks.option(name, "alpha", alpha, x.dtype, 0, 1)
+    alpha = _checks.broadcast(name, "alpha", jnp.asarray(alpha, x.dtype), x.shape)
+    return _times(alpha * y + (1 - alpha) * (1 - y), loss)
+
+
+@jax.custom_jvp
+@jax.jit
+def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
+    """log(1 - p_y) = log((1 - y) sigmoid(x) + y sigmoid(-x)).
+
+    With z the label's weight on the less likely class of the logit's two, and e = exp(-|x|), it is
+    log((1 - z) + z e) - log1p(e), a sum of terms >= 0 under the logarithm; at z = 1 it is -|x| - log1p(e).
+    """
+    a = jnp.abs(x)
+    e = jnp.exp(-a)
+    z = jnp.where(x >= 0, y, 1 - y)
+    return jnp.where(z == 1, -a, jnp.log((1 - z) + z * e)) - jnp.log1p(e)
+
+
+def _pull(x: jax.Array, y: jax.Array) -> jax.Array:
+    """sigmoid(x) sigmoid(-x) / (1 - p_y), from logarithms; equal infinities cancel."""
+    plus, minus = _log_sigmoid(x), _log_sigmoid(-x)
+    return jnp.exp(jnp.maximum(plus, minus) + _difference(jnp.minimum(plus, minus), _log_miss(x, y)))
+
+
+def _miss_slope(x: jax.Array, log_miss: jax.Array) -> jax.Array:
+    """The slope of log(1 - p_y) in y: (sigmoid(-x) - sigmoid(x)) / (1 - p_y)."""
+    return jnp.exp(_difference(_log_sigmoid(-x), log_miss)) - jnp.exp(_difference(_log_sigmoid(x), log_miss))
+
+
+@partial(_log_miss.defjvp, symbolic_zeros=True)
+def _log_miss_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (x, y), (x_dot, y_dot) = primals, tangents
+    log_miss = _log_miss(x, y)
+    dot = jnp.zeros_like(log_miss)
+    if not isinstance(x_dot, SymbolicZero):
+        dot += x_dot * (1 - 2 * y) * _pull(x, y)
+    if not isinstance(y_dot, SymbolicZero):
+        dot += y_dot * _miss_slope(x, log_miss)
+    return log_miss, dot
+
+
+@jax.custom_jvp
+@jax.jit
+def _focal(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
+    """exp(gamma log(1 - p_y)) times the cross entropy."""
+    return _times(jnp.exp(_times(gamma, _log_miss(x, y))), _cross_entropy(x, y, jnp.ones_like(x)))
+
+
+@partial(_focal.defjvp, symbolic_zeros=True)
+def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """With m = (1 - p_y)^gamma and c the cross entropy: m (c' + gamma c log(1 - p_y)') in x and y, m c log(1 - p_y) in
+    gamma. What decays is multiplied to c first, so that an infinite c meets a 0 of the same logit."""
+    moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def tangent(primals: tuple, loss: jax.Array, *dots: jax.Array) -> jax.Array:
+        x, y, gamma = primals
+        one = jnp.ones_like(x)
+        log_miss, c = _log_miss(x, y), _cross_entropy(x, y, one)
+        m = jnp.exp(_times(gamma, log_miss))
+        total = jnp.zeros_like(x)
+        for i, dot in zip(moved, dots, strict=True):
+            if i == 0:
+                c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
+                total += dot * (m * (c_x + gamma * (1 - 2 * y) * _times(_pull(x, y), c)))
+            elif i == 1:
+                total += dot * (_times(m, -x) + gamma * _times(loss, _miss_slope(x, log_miss)))
+            else:
+                total += dot * _times(loss, log_miss)
+        return total
+
+    loss = _focal(*primals)
+    return loss, tangent(primals, loss, *(tangents[i] for i in moved))

@@ -1,0 +1,302 @@
+"""Floor 3: losses on K logits, one of which is the label's, or each of which has a share of it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from stablelogits_jax import _checks, _rows
+from stablelogits_jax._checks import Axis
+from stablelogits_jax._rules import _times
+
+
+def _examples(
+    function: str, logits: ArrayLike, axis: Axis, where: ArrayLike | None, ignored: jax.Array | None = None
+) -> tuple[jax.Array, tuple[int, ...], jax.Array | None, jax.Array | None]:
+    """The folded logits, the axes, the folded class mask, and the mask of the examples that count.
+
+    A masked class is -inf. The logits of an example that does not count, ignored or without a class, become 0, so that
+    nothing they hold reaches a gradient of any order.
+    """
+    (x,), _ = _checks.floating(function, logits=logits)
+    axes = _checks.axes(function, axis, x.ndim)
+    mask = _checks.mask(function, where, x.shape, axes)
+    x = _rows.fold(x, axes)
+    counted = None if ignored is None else ~ignored
+    if mask is not None:
+        mask = _rows.fold(mask, axes)
+        x = jnp.where(mask, x, -jnp.inf)
+        some = jnp.any(mask, _rows.ROW)
+        counted = some if counted is None else counted & some
+    if counted is not None:
+        x = jnp.where(counted[..., None, None], x, 0)
+    return x, axes, mask, counted
+
+
+def _class_weights(
+    function: str, weights: ArrayLike | None, shape: tuple[int, ...], axes: tuple[int, ...], x: jax.Array
+) -> jax.Array | None:
+    """Weights of the classes, [q, c] like a row of `x`, in the type that is computed in."""
+    if weights is None:
+        return None
+    (w,), _ = _checks.floating(function, weights=weights)
+    _checks.require_shape(function, "weights", w.shape, tuple(shape[a] for a in axes))
+    return w.astype(_checks.compute_type(x.dtype)).reshape(x.shape[-2:])
+
+
+def _finish(
+    function: str, loss: jax.Array, x: jax.Array, z_loss: ArrayLike, counted: jax.Array | None
+) -> jax.Array:
+    """The loss with its z-loss, and 0 for the examples that do not count."""
+    z = _checks.option(function, "z_loss", z_loss, loss.dtype)
+    if not _checks.is_zero(z):
+        loss = loss + _times(z, _squared_log_normalizer(x))
+    return loss if counted is None else jnp.where(counted, loss, 0)
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+    *,
+    label_smoothing: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+    z_loss: ArrayLike = 0.0,
+) -> jax.Array:
+    r"""Cross entropy of labels that give each class a share, :math:`-\sum_i w_i y_i \log \mathrm{softmax}(x)_i`.
+
+    The usual form gives exactly 0 for logits [17, 0] and label [1, 0], NaN for an absent class without a share, and NaN
+    for a row of -inf. `safe_softmax_cross_entropy` is another name of this function.
+
+    Args:
+        logits: of any shape.
+        labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes.
+        weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
+        z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
+
+    Returns:
+        Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits.
+        Limits: an absent class (-inf) adds 0 where its label is 0, else +inf with the finite slope softmax minus label;
+        a row of -inf has loss +inf and slope 0; a row masked by where has loss 0 and slope 0; NaN at NaN.
+
+    Raises:
+        TypeError: the logits or weights are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: the labels would enlarge the logits; axis, a shape or a static option is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.softmax_cross_entropy(jnp.array([17., 0.]), jnp.array([1., 0.])):.4g}")
+        4.14e-08
+
+    References:
+        Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
+        Szegedy et al., `Rethinking the Inception Architecture for Computer Vision`, 2016 (smoothing).
+    """
+    name = "softmax_cross_entropy"
+    x, axes, mask, counted = _examples(name, logits, axis, where)
+    shape = jnp.shape(logits)
+    y = _checks.as_array(name, "labels", labels).astype(_checks.compute_type(x.dtype))
+    y = _rows.fold(_checks.broadcast(name, "labels", y, shape), axes)
+    smoothing = _checks.option(name, "label_smoothing", label_smoothing, y.dtype, 0, 1)
+    if not _checks.is_zero(smoothing):
+        y = (1 - smoothing) * y + smoothing * _uniform(x, mask)
+    w = _class_weights(name, weights, shape, axes, x)
+    y = y if w is None else w * y
+    y = y if mask is None else jnp.where(mask, y, 0)
+    return _finish(name, _cross_entropy(x, y), x, z_loss, counted)
+
+
+safe_softmax_cross_entropy = softmax_cross_entropy
+
+
+def softmax_cross_entropy_with_integer_labels(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+    z_loss: ArrayLike = 0.0,
+) -> jax.Array:
+    r"""Cross entropy of integer labels, :math:`-w_y \log \mathrm{softmax}(x)_y`.
+
+    The usual form, logsumexp minus the label's logit, is exactly 0 for logits [17, 0] and label 0. No one-hot array is
+    made, and the backward pass keeps the logits alone.
+
+    Args:
+        logits: of any shape.
+        labels: integers in [0, K), of the logits' shape without the axes; over several axes, flat indices.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
+        label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes.
+        weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
+        z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
+
+    Returns:
+        Losses in [0, inf] of the labels' shape, float32 for 16-bit logits.
+        Limits: +inf where the label's class is absent (-inf) or masked, with the finite slope softmax minus label; a row
+        of -inf has loss +inf and slope 0; a row masked by where has loss 0 and slope 0; NaN in value and slope for
+        a label outside [0, K); NaN at NaN.
+
+    Raises:
+        TypeError: the logits or weights are not float64, float32, bfloat16 or float16, the labels or ignore_index not
+            integers, or where is not boolean.
+        ValueError: axis, a shape or a static option is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> logits = jnp.array([[17., 0.], [0., 0.], [jnp.nan, 0.]])
+        >>> loss = sl.softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 1, -1]), ignore_index=-1)
+        >>> print(" ".join(f"{l:.4g}" for l in loss))
+        4.14e-08 0.6931 0
+
+    References:
+        Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
+        Szegedy et al., `Rethinking the Inception Architecture for Computer Vision`, 2016 (smoothing).
+    """
+    name = "softmax_cross_entropy_with_integer_labels"
+    (array,), _ = _checks.floating(name, logits=logits)
+    axes = _checks.axes(name, axis, array.ndim)
+    batch = tuple(n for a, n in enumerate(array.shape) if a not in axes)
+    labels = _checks.integer(name, "labels", labels, batch)
+    ignored = None if ignore_index is None else labels == _checks.integer(name, "ignore_index", ignore_index, ())
+    x, axes, mask, counted = _examples(name, array, axes, where, ignored)
+    if ignored is not None:
+        labels = jnp.where(ignored, 0, labels)
+    w = _class_weights(name, weights, array.shape, axes, x)
+    smoothing = _checks.option(name, "label_smoothing", label_smoothing, _checks.compute_type(x.dtype), 0, 1)
+    loss = _rows._surprisal(x, labels)
+    if w is not None:
+        loss = _times(jnp.take(w.reshape(-1), labels, mode="fill", fill_value=0), loss)
+    if not _checks.is_zero(smoothing):
+        share = _uniform(x, mask) if w is None else w * _uniform(x, mask)
+        share = jnp.broadcast_to(share, jnp.broadcast_shapes(share.shape, x.shape))
+        loss = _times(1 - smoothing, loss) + _times(smoothing, _cross_entropy(x, share))
+    return _finish(name, loss, x, z_loss, counted)
+
+
+def smooth_labels(
+    labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""Labels mixed with the uniform distribution, :math:`(1 - \alpha) y + \alpha / K`.
+
+    Args:
+        labels: shares of the classes, of any shape.
+        alpha: the smoothing factor in [0, 1].
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the labels' shape, or of its shape without the axes; the others get 0.
+
+    Returns:
+        Labels of the same shape and type; K is the number of kept classes.
+
+    Raises:
+        TypeError: the labels are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis or a static alpha is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(sl.smooth_labels(jnp.array([1., 0., 0., 0.]), 0.5))
+        [0.625 0.125 0.125 0.125]
+
+    References:
+        Müller et al., `When Does Label Smoothing Help? <https://arxiv.org/abs/1906.02629>`_, 2019.
+    """
+    (y,), dtype = _checks.widened("smooth_labels", labels=labels)
+    axes = _checks.axes("smooth_labels", axis, y.ndim)
+    mask = _checks.mask("smooth_labels", where, y.shape, axes)
+    alpha = _checks.option("smooth_labels", "alpha", alpha, y.dtype, 0, 1)
+    folded = _rows.fold(y, axes)
+    uniform = _uniform(folded, None if mask is None else _rows.fold(mask, axes))
+    smoothed = (1 - alpha) * folded + alpha * uniform
+    if mask is not None:
+        smoothed = jnp.where(_rows.fold(mask, axes), smoothed, 0)
+    return _checks.as_type(_rows.unfold(smoothed, axes, y.shape), dtype)
+
+
+def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+    r"""The square of the log-normalizer, :math:`(\log \sum_i e^{x_i})^2`, which keeps logits from drifting.
+
+    Args:
+        logits: of any shape.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+
+    Returns:
+        Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits.
+        Limits: +inf with slope 0 for a row of -inf; 0 with slope 0 for a row masked by where; NaN at NaN.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.z_loss(jnp.array([0., 0.])):.4f}")
+        0.4805
+
+    References:
+        Chowdhery et al., `PaLM: Scaling Language Modeling with Pathways <https://arxiv.org/abs/2204.02311>`_, 2022.
+    """
+    x, _, _, counted = _examples("z_loss", logits, axis, where)
+    loss = _squared_log_normalizer(x)
+    return loss if counted is None else jnp.where(counted, loss, 0)
+
+
+def _squared_log_normalizer(x: jax.Array) -> jax.Array:
+    log_normalizer = _rows._logsumexp(x)
+    empty = log_normalizer == -jnp.inf
+    return jnp.where(empty, jnp.inf, jnp.where(empty, 0, log_normalizer) ** 2)
+
+
+def _uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """1 / K for each kept class, [..., q, c], or [q, c] where all rows are alike."""
+    dtype = _checks.compute_type(x.dtype)
+    if mask is None:
+        return jnp.full(x.shape[-2:], 1 / (x.shape[-2] * x.shape[-1]), dtype)
+    kept = jnp.sum(mask, _rows.ROW, keepdims=True).astype(dtype)
+    return jnp.where(mask, 1 / jnp.maximum(kept, 1), 0)
+
+
+@jax.custom_jvp
+@jax.jit
+def _cross_entropy(x: jax.Array, y: jax.Array) -> jax.Array:
+    """-sum y log_softmax(x)
+
+    A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
+    """
+    return jnp.sum(_times(y, -_rows._log_softmax(x)), _rows.ROW)
+
+
+@partial(_cross_entropy.defjvp, symbolic_zeros=True)
+def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """With Y = sum y the slope in x is g = Y p - y; at a class with p > 1/2 it is minus the sum of the others, since
+    Y p - y would cancel there. The slope in y is -log_softmax(x), and 0 for an absent class without a share."""
+    moved = [not isinstance(t, SymbolicZero) for t in tangents]
+
+    @_rows.recomputed
+    def tangent(x: jax.Array, y: jax.Array, *dots: jax.Array) -> jax.Array:
+        dots_ = iter(dots)
+        total = jnp.zeros(jnp.broadcast_shapes(x.shape, y.shape)[:-2], y.dtype)
+        if moved[0]:
+            p = _rows._softmax(x)
+            hot = p > 0.5
+            g = jnp.where(hot, 0, jnp.sum(y, _rows.ROW, keepdims=True) * p - y)
+            g = jnp.where(hot, -jnp.sum(g, _rows.ROW, keepdims=True), g)
+            g = jnp.where(jnp.max(x, _rows.ROW, keepdims=True) == -jnp.inf, 0, g)
+            total += _rows._inner(g, next(dots_))
+        if moved[1]:
+            log_p = _rows._log_softmax(x)
+            slope = jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p)
+            total += _rows._inner(slope, next(dots_))
+        return total
+
+    return _cross_entropy(*primals), tangent(*primals, *(t for t, m in zip(tangents, moved, strict=True) if m))

@@ -1,0 +1,143 @@
+"""Floor 0: static contracts, checked through Chex while a function is traced.
+
+Every error names the function and the argument, says what came and what was wanted: `TypeError` for a dtype,
+`ValueError` for a shape, an axis or the value of a static option.
+"""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Axis = int | Sequence[int] | None
+
+_FLOATS = tuple(jnp.dtype(t) for t in (jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16))
+
+
+def compute_type(dtype: Any) -> Any:
+    """The type that is computed in: float32 for the 16-bit types, the type itself for the others."""
+    return jnp.dtype(jnp.float32) if dtype.itemsize == 2 else dtype
+
+
+def as_type(x: jax.Array, dtype: Any) -> jax.Array:
+    """`x` in `dtype`. Where it has that type it is left alone: a Python scalar then keeps its weak type."""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def floating(function: str, **arguments: Any) -> tuple[list[jax.Array], Any]:
+    """The arguments as arrays of their common floating type, and that type."""
+    arrays = {name: as_array(function, name, value) for name, value in arguments.items()}
+    dtype = jnp.result_type(*arrays.values())
+    if dtype not in _FLOATS:
+        for name, array in arrays.items():
+            chex.assert_type(
+                array,
+                array.dtype if array.dtype in _FLOATS else jnp.float32,
+                custom_message=f"{function}: {name} must be float64, float32, bfloat16 or float16, got {array.dtype}",
+                exception_type=TypeError,
+            )
+    return [as_type(array, dtype) for array in arrays.values()], dtype
+
+
+def widened(function: str, **arguments: Any) -> tuple[list[jax.Array], Any]:
+    """`floating` with the arrays in the type that is computed in, and the type the result is to have."""
+    arrays, dtype = floating(function, **arguments)
+    return [as_type(array, compute_type(dtype)) for array in arrays], dtype
+
+
+def integer(function: str, name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Integer labels of exactly `shape`."""
+    labels = as_array(function, name, value)
+    chex.assert_type(
+        labels,
+        int,
+        custom_message=f"{function}: {name} must be integers, got {labels.dtype}",
+        exception_type=TypeError,
+    )
+    require_shape(function, name, labels.shape, shape)
+    return labels
+
+
+def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    chex.assert_equal(
+        got,
+        wanted,
+        custom_message=f"{function}: {name} must have shape {wanted}, got {got}",
+        exception_type=ValueError,
+    )
+
+
+def broadcast(function: str, name: str, array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`array` broadcast to `shape`, which it must not enlarge."""
+    chex.assert_is_broadcastable(
+        array.shape,
+        shape,
+        custom_message=f"{function}: {name} must broadcast to shape {shape}, got {array.shape}",
+        exception_type=ValueError,
+    )
+    return jnp.broadcast_to(array, shape)
+
+
+def mask(function: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...] = ()) -> jax.Array | None:
+    """`where` as a boolean array of `shape`; one entry per example, without the class axes, serves too."""
+    if where is None:
+        return None
+    where = as_array(function, "where", where)
+    chex.assert_type(
+        where,
+        bool,
+        custom_message=f"{function}: where must be boolean, got {where.dtype}",
+        exception_type=TypeError,
+    )
+    if where.ndim == len(shape) - len(axes):
+        where = jnp.expand_dims(where, axes)
+    return broadcast(function, "where", where, shape)
+
+
+def axes(function: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+    """`axis` as a tuple of distinct axes, counted from the front; None means all of them."""
+    if axis is None:
+        return tuple(range(ndim))
+    try:
+        given = tuple(operator.index(a) for a in (axis if isinstance(axis, Sequence) else (axis,)))
+    except TypeError:
+        given = ()
+    found = {a % ndim for a in given if -ndim <= a < ndim}
+    chex.assert_equal(
+        (len(given) > 0, len(found)),
+        (True, len(given)),
+        custom_message=f"{function}: axis must be distinct integers in [{-ndim}, {ndim}), got {axis}",
+        exception_type=ValueError,
+    )
+    return tuple(a % ndim for a in given)
+
+
+def option(function: str, name: str, value: Any, dtype: Any, low: float = 0.0, high: float = np.inf) -> Any:
+    """A numeric option in `dtype`. A Python number must lie in [low, high]; an array may be traced, so is not asked."""
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        chex.assert_scalar_in(
+            float(value),
+            low,
+            high,
+            custom_message=f"{function}: {name} must be in [{low}, {high}], got {value}",
+            exception_type=ValueError,
+        )
+        return float(value)
+    (array,), _ = floating(function, **{name: value})
+    return array.astype(dtype)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether an option is the Python number 0, so that its term can be left out; a traced zero cannot."""
+    return isinstance(value, float) and value == 0.0
+
+
+def as_array(function: str, name: str, value: Any) -> jax.Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{function}: {name} must be an array or a number, got {type(value).__name__}") from error

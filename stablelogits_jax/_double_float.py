@@ -1,0 +1,16 @@
+"""Floor 0: numbers carried as an unevaluated sum of two floats, head + tail, with twice the digits of one."""
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+LN_2 = Decimal("0.693147180559945309417232121458176568075500134360255")
+INV_E = Decimal("0.367879441171442321595523770161460867445811131031767")
+
+
+def two_part(constant: Decimal, dtype: Any) -> tuple[np.generic, np.generic]:
+    """head = round(constant), tail = round(constant - head): the pair is right to twice the digits of `dtype`."""
+    scalar = np.dtype(dtype).type
+    head = scalar(constant)
+    return head, scalar(constant - Decimal(float(head)))

@@ -1,0 +1,408 @@
+"""Floor 1: functions of one or two logits or probabilities. Their cores and rules are in `_rules.py`."""
+
+from collections.abc import Callable
+
+import jax
+from jax.typing import ArrayLike
+
+from stablelogits_jax import _checks, _rules
+
+
+def _apply(core: Callable, function: str, **arguments: ArrayLike) -> jax.Array:
+    """`core` in the type that is computed in, its result rounded once to the arguments' type."""
+    arrays, dtype = _checks.widened(function, **arguments)
+    return _checks.as_type(core(*arrays), dtype)
+
+
+def sigmoid(x: ArrayLike) -> jax.Array:
+    r"""The logistic function, :math:`\sigma(x) = 1 / (1 + e^{-x})`: a logit's probability.
+
+    `grad(jax.nn.sigmoid)(20.)` is 0, because the rule there is `s * (1 - s)`; here every derivative keeps its tail.
+
+    Args:
+        x: logits, of any shape.
+
+    Returns:
+        Probabilities in [0, 1], of x's shape and type.
+        Limits: 0 at -inf, 1 at +inf, slope 0 at both; NaN at NaN.
+
+    Raises:
+        TypeError: x is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import jax, stablelogits_jax as sl
+        >>> print(f"{jax.grad(sl.sigmoid)(20.):.4g}")
+        2.061e-09
+
+    References:
+        Verhulst, `Recherches mathématiques sur la loi d'accroissement de la population`, 1845.
+    """
+    return _apply(_rules._sigmoid, "sigmoid", x=x)
+
+
+def log_sigmoid(x: ArrayLike) -> jax.Array:
+    r"""The log of a logit's probability, :math:`\log \sigma(x) = -\log(1 + e^{-x})`.
+
+    `log(sigmoid(x))` is -inf from x = -104 in float32, and its gradient NaN.
+
+    Args:
+        x: logits, of any shape.
+
+    Returns:
+        Log-probabilities in [-inf, 0], of x's shape and type. The slope is sigmoid(-x).
+        Limits: -inf with slope 1 at -inf, 0 with slope 0 at +inf; NaN at NaN.
+
+    Raises:
+        TypeError: x is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(sl.log_sigmoid(-200.))
+        -200.0
+
+    References:
+        Mächler, `Accurately Computing log(1 - exp(-|a|))`, 2012.
+    """
+    return _apply(_rules._log_sigmoid, "log_sigmoid", x=x)
+
+
+def softplus(x: ArrayLike) -> jax.Array:
+    r"""The smooth ramp :math:`\log(1 + e^x) = -\log \sigma(-x)`.
+
+    `log(1 + exp(x))` overflows from x = 89 in float32 and is 0 below -17.
+
+    Args:
+        x: logits, of any shape.
+
+    Returns:
+        Values in [0, inf], of x's shape and type. The slope is sigmoid(x).
+        Limits: 0 with slope 0 at -inf, +inf with slope 1 at +inf; NaN at NaN.
+
+    Raises:
+        TypeError: x is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(sl.softplus(200.), f"{sl.softplus(-50.):.4g}")
+        200.0 1.929e-22
+
+    References:
+        Dugas et al., `Incorporating Second-Order Functional Knowledge for Better Option Pricing`, 2000.
+    """
+    return _apply(_rules._softplus, "softplus", x=x)
+
+
+def softplus_inverse(y: ArrayLike) -> jax.Array:
+    r"""The x whose softplus is y: :math:`\log(e^y - 1)`.
+
+    `log(exp(y) - 1)` overflows from y = 89 in float32 and is -inf below 6e-8.
+
+    Args:
+        y: values in [0, inf], of any shape.
+
+    Returns:
+        Numbers on the whole line, of y's shape and type; NaN for y < 0. The slope is 1 / (1 - exp(-y)).
+        Limits: -inf with slope +inf at 0, +inf with slope 1 at +inf; NaN at NaN.
+
+    Raises:
+        TypeError: y is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(f"{sl.softplus_inverse(1e-20):.5g}", sl.softplus_inverse(200.))
+        -46.052 200.0
+
+    References:
+        Mächler, `Accurately Computing log(1 - exp(-|a|))`, 2012.
+    """
+    return _apply(lambda y: -_rules._logitexp(-y), "softplus_inverse", y=y)
+
+
+def logit(p: ArrayLike) -> jax.Array:
+    r"""A probability's logit, :math:`\log(p / (1 - p))`: the inverse of the sigmoid.
+
+    `log(p / (1 - p))` loses its digits around p = 1/2. What p itself cannot hold (probabilities above
+    1 - 6e-8 in float32) no logit brings back: keep `log_sigmoid(x)` instead and invert it with `logitexp`.
+
+    Args:
+        p: probabilities in [0, 1], of any shape.
+
+    Returns:
+        Logits on the whole line, of p's shape and type; NaN outside [0, 1]. The slope is 1 / (p (1 - p)).
+        Limits: -inf at 0, +inf at 1, slope +inf at both; NaN at NaN.
+
+    Raises:
+        TypeError: p is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(sl.logit(0.5), f"{sl.logit(0.75):.5f}", sl.logit(1.))
+        0.0 1.09861 inf
+
+    References:
+        Berkson, `Application of the Logistic Function to Bio-Assay`, 1944.
+    """
+    return _apply(_rules._logit, "logit", p=p)
+
+
+def logitexp(log_p: ArrayLike) -> jax.Array:
+    r"""The logit of a probability known by its log: :math:`\log(p / (1 - p))` with :math:`p = e^{\log p}`.
+
+    It inverts `log_sigmoid` on the whole line; `logit(exp(log_p))` stops at +-16 to +-104 in float32.
+
+    Args:
+        log_p: log-probabilities in [-inf, 0], of any shape.
+
+    Returns:
+        Logits on the whole line, of log_p's shape and type; NaN for log_p > 0. The slope is 1 / (1 - exp(log_p)).
+        Limits: -inf with slope 1 at -inf, +inf with slope +inf at 0; NaN at NaN.
+
+    Raises:
+        TypeError: log_p is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(f"{sl.logitexp(sl.log_sigmoid(50.)):.4f}", sl.logitexp(-200.))
+        50.0000 -200.0
+
+    References:
+        `logitexp` of Julia's LogExpFunctions, `qlogis(log.p = TRUE)` of R.
+    """
+    return _apply(_rules._logitexp, "logitexp", log_p=log_p)
+
+
+def log1mexp(x: ArrayLike) -> jax.Array:
+    r""":math:`\log(1 - e^{-x})` for x >= 0: the log of one minus a probability known by its log, p = exp(-x).
+
+    `log(1 - exp(-x))` is -inf below x = 6e-8 and 0 from x = 17 in float32.
+
+    Args:
+        x: values in [0, inf], of any shape.
+
+    Returns:
+        Values in [-inf, 0], of x's shape and type; NaN for x < 0. The slope is 1 / (exp(x) - 1).
+        Limits: -inf with slope +inf at 0, 0 with slope 0 at +inf; NaN at NaN.
+
+    Raises:
+        TypeError: x is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(f"{sl.log1mexp(1e-10):.5f} {sl.log1mexp(50.):.4g}")
+        -23.02585 -1.929e-22
+
+    References:
+        Mächler, `Accurately Computing log(1 - exp(-|a|))`, 2012.
+    """
+    return _apply(_rules._log1mexp, "log1mexp", x=x)
+
+
+def logaddexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
+    r""":math:`\log(e^a + e^b)`: the sum of two numbers known by their logs.
+
+    Args:
+        a: logs, of a shape that broadcasts with b's.
+        b: logs.
+
+    Returns:
+        Logs, of the broadcast shape and common type. The slopes are sigmoid(a - b) and sigmoid(b - a).
+        Limits: the larger where the other is -inf; -inf with slopes 0 where both are; +inf with slopes 1/2 where both
+        are +inf; NaN where either is NaN.
+
+    Raises:
+        TypeError: the arguments' common type is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(f"{sl.logaddexp(0., -30.):.4g}", sl.logaddexp(1000., -1000.))
+        9.358e-14 1000.0
+
+    References:
+        Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
+    """
+    return _apply(_rules._logaddexp, "logaddexp", a=a, b=b)
+
+
+def logsubexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
+    r""":math:`\log(e^a - e^b)` for a >= b: the difference of two numbers known by their logs.
+
+    Args:
+        a: logs, of a shape that broadcasts with b's.
+        b: logs, at most a.
+
+    Returns:
+        Logs, of the broadcast shape and common type; NaN where a < b or both are +inf.
+        Limits: a where b is -inf; -inf where a = b, with infinite slopes, but slopes 0 where both are -inf.
+
+    Raises:
+        TypeError: the arguments' common type is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(f"{sl.logsubexp(1000., 999.):.3f}")
+        999.541
+
+    References:
+        `log_diff_exp` of Stan, `logsubexp` of Julia's LogExpFunctions.
+    """
+    return _apply(_rules._logsubexp, "logsubexp", a=a, b=b)
+
+
+def log_sigmoid_diff(a: ArrayLike, b: ArrayLike) -> jax.Array:
+    r""":math:`\log(\sigma(a) - \sigma(b))` for a > b: the log-probability of a logistic variable between b and a.
+
+    The difference of two sigmoids near 1 is 0 in floating point; three logarithms of one sign add up instead.
+
+    Args:
+        a: logits, of a shape that broadcasts with b's.
+        b: logits, at most a.
+
+    Returns:
+        Log-probabilities in [-inf, 0], of the broadcast shape and common type; NaN where a < b.
+        Limits: log_sigmoid(-b) at a = +inf, log_sigmoid(a) at b = -inf; -inf where a = b.
+
+    Raises:
+        TypeError: the arguments' common type is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(f"{sl.log_sigmoid_diff(31., 30.):.4f}")
+        -30.4587
+
+    References:
+        `log_inv_logit_diff` of Stan.
+    """
+    return _apply(_rules._log_sigmoid_diff, "log_sigmoid_diff", a=a, b=b)
+
+
+def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Array:
+    r""":math:`\log \cosh(x)` of the predictions, or of the errors predictions - targets where targets are given.
+
+    `log(cosh(x))` overflows from x = 89 in float32, and `logaddexp(x, -x) - log(2)` loses x^2 / 2 at small x.
+
+    Args:
+        predictions: values, of any shape.
+        targets: values of the same shape; None means 0.
+
+    Returns:
+        Values in [0, inf], of the predictions' shape and type. The slope is tanh(x).
+        Limits: +inf at +-inf, with slopes +-1; NaN at NaN.
+
+    Raises:
+        TypeError: an argument is not float64, float32, bfloat16 or float16.
+        ValueError: the targets do not broadcast to the predictions' shape.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(f"{sl.log_cosh(1e-4):.4g} {sl.log_cosh(10.):.4f}")
+        5e-09 9.3069
+
+    References:
+        Chen et al., `Log Hyperbolic Cosine Loss Improves Variational Auto-Encoder`, 2019.
+    """
+    if targets is None:
+        return _apply(_rules._log_cosh, "log_cosh", predictions=predictions)
+    (predictions, targets), dtype = _checks.widened("log_cosh", predictions=predictions, targets=targets)
+    targets = _checks.broadcast("log_cosh", "targets", targets, predictions.shape)
+    return _checks.as_type(_rules._log_cosh(predictions - targets), dtype)
+
+
+def xlogy(x: ArrayLike, y: ArrayLike) -> jax.Array:
+    r""":math:`x \log y`, and 0 where x = 0 unless y is NaN.
+
+    Args:
+        x: values, of a shape that broadcasts with y's.
+        y: values in [0, inf].
+
+    Returns:
+        Values of the broadcast shape and common type; NaN where y < 0 and x is not 0. The slopes are log(y) and x / y,
+        with 0 / 0 = 0; all derivatives hold at x = 0 too.
+
+    Raises:
+        TypeError: the arguments' common type is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import jax, stablelogits_jax as sl
+        >>> print(sl.xlogy(0., 0.), jax.grad(jax.grad(sl.xlogy), 1)(0., 2.))
+        0.0 0.5
+
+    References:
+        `scipy.special.xlogy`.
+    """
+    return _apply(_rules._xlogy, "xlogy", x=x, y=y)
+
+
+def xlog1py(x: ArrayLike, y: ArrayLike) -> jax.Array:
+    r""":math:`x \log(1 + y)`, and 0 where x = 0 unless y is NaN.
+
+    Args:
+        x: values, of a shape that broadcasts with y's.
+        y: values in [-1, inf].
+
+    Returns:
+        Values of the broadcast shape and common type; NaN where y < -1 and x is not 0. The slopes are log(1 + y) and
+        x / (1 + y), with 0 / 0 = 0; all derivatives hold at x = 0 too.
+
+    Raises:
+        TypeError: the arguments' common type is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(sl.xlog1py(0., -1.), f"{sl.xlog1py(2., 1e-10):.4g}")
+        0.0 2e-10
+
+    References:
+        `scipy.special.xlog1py`.
+    """
+    return _apply(_rules._xlog1py, "xlog1py", x=x, y=y)
+
+
+def entr(p: ArrayLike) -> jax.Array:
+    r"""A probability's part of the entropy: :math:`-p \log p`, 0 at p = 0, -inf for p < 0.
+
+    Args:
+        p: probabilities, or any values >= 0, of any shape.
+
+    Returns:
+        Values of p's shape and type. The slope is -(1 + log p), right to its last digits at its zero, p = 1 / e.
+        Limits: 0 with slope +inf at 0; -inf at +inf; NaN at NaN.
+
+    Raises:
+        TypeError: p is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(sl.entr(0.), f"{sl.entr(0.5):.4f}")
+        0.0 0.3466
+
+    References:
+        `scipy.special.entr`.
+    """
+    return _apply(_rules._entr, "entr", p=p)
+
+
+def rel_entr(p: ArrayLike, q: ArrayLike) -> jax.Array:
+    r"""A class's part of the Kullback-Leibler divergence: :math:`p \log(p / q)`.
+
+    The quotient p / q rounds to 1 where p and q are close; log1p((p - q) / q) keeps the digits.
+
+    Args:
+        p: probabilities, or any values >= 0, of a shape that broadcasts with q's.
+        q: the same.
+
+    Returns:
+        Values of the broadcast shape and common type. The slopes are 1 + log(p / q) and -p / q.
+        Limits: 0 at p = 0; +inf at q = 0 with p > 0, and where p or q is negative; NaN where either is NaN.
+
+    Raises:
+        TypeError: the arguments' common type is not float64, float32, bfloat16 or float16.
+
+    Example:
+        >>> import stablelogits_jax as sl
+        >>> print(sl.rel_entr(0., 0.), sl.rel_entr(0.5, 0.), f"{sl.rel_entr(0.5, 0.25):.4f}")
+        0.0 inf 0.3466
+
+    References:
+        `scipy.special.rel_entr`.
+    """
+    return _apply(_rules._rel_entr, "rel_entr", p=p, q=q)

@@ -1,0 +1,326 @@
+"""Floor 2: functions along one axis or several. Their cores and rules are in `_rows.py`."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from stablelogits_jax import _checks, _rows
+from stablelogits_jax._checks import Axis
+from stablelogits_jax._rules import _i_divergence, _times
+
+
+def _rows_of(
+    function: str, axis: Axis, where: ArrayLike | None, **arguments: ArrayLike
+) -> tuple[list[jax.Array], tuple[int, ...]]:
+    """The arguments folded along `axis`, their masked classes -inf, and the axes."""
+    arrays, _ = _checks.floating(function, **arguments)
+    axes = _checks.axes(function, axis, arrays[0].ndim)
+    mask = _checks.mask(function, where, arrays[0].shape, axes)
+    return [_rows.fold(x if mask is None else jnp.where(mask, x, -jnp.inf), axes) for x in arrays], axes
+
+
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    where: ArrayLike | None = None,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    r"""The log of a sum known by the logs of its terms, :math:`\log \sum_i b_i e^{a_i}`.
+
+    `log(sum(exp(a)))` overflows, and `max + log(sum(exp(a - max)))` drops every term below 6e-8 of the largest in
+    float32: `logsumexp([0., -17.])` is 0 there, and 4.14e-08 here.
+
+    Args:
+        a: logs, of any shape.
+        axis: the axis or axes to sum over; None means all.
+        b: factors of the terms, of a shape that broadcasts with a's; they may be negative or 0.
+        keepdims: keep the summed axes with size 1.
+        return_sign: return the pair of log|sum| and the sum's sign: 1, -1 or 0.
+        where: terms to sum, of a's shape, or of its shape without the axes.
+
+    Returns:
+        Logs, of a's type; NaN for a negative sum unless return_sign.
+        Limits: -inf with slope 0 where every term is -inf or masked; +inf where one is, with the slope one-hot or
+        uniform over all that are; NaN where an unmasked entry is.
+
+    Raises:
+        TypeError: a or b is not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.logsumexp(jnp.array([0., -17.])):.3g}", sl.logsumexp(jnp.array([1e9, 0.])))
+        4.14e-08 1e+09
+
+    References:
+        Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
+    """
+    if b is None:
+        (x,), axes = _rows_of("logsumexp", axis, where, a=a)
+        y = _rows._logsumexp(x)
+        sign = jnp.where(jnp.isnan(y), y, jnp.where(y == -jnp.inf, 0, 1))
+    else:
+        (a, b), _ = _checks.floating("logsumexp", a=a, b=b)
+        shape = jnp.broadcast_shapes(a.shape, b.shape)
+        a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
+        (x,), axes = _rows_of("logsumexp", axis, where, a=a)
+        y, sign = _rows._signed_logsumexp(x, _rows.fold(b, axes))
+    if keepdims:
+        y, sign = jnp.expand_dims(y, axes), jnp.expand_dims(sign, axes)
+    y, sign = _checks.as_type(y, x.dtype), _checks.as_type(sign, x.dtype)
+    if return_sign:
+        return y, sign
+    return y if b is None else jnp.where(sign < 0, jnp.nan, y)
+
+
+def logmeanexp(
+    x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, keepdims: bool = False
+) -> jax.Array:
+    r"""The log of a mean known by the logs of its terms, :math:`\log \frac1n \sum_i e^{x_i}`.
+
+    Args:
+        x: logs, of any shape.
+        axis: the axis or axes to average over; None means all.
+        where: terms to average, of x's shape, or of its shape without the axes.
+        keepdims: keep the averaged axes with size 1.
+
+    Returns:
+        Logs, of x's type. The slope is softmax(x).
+        Limits: as `logsumexp`; -inf where every term is masked.
+
+    Raises:
+        TypeError: x is not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.logmeanexp(jnp.array([1000., 1001.])):.4f}")
+        1000.6201
+
+    References:
+        Burda, Grosse, Salakhutdinov, `Importance Weighted Autoencoders`, 2015.
+    """
+    (folded,), axes = _rows_of("logmeanexp", axis, where, x=x)
+    y = _rows._logsumexp(folded)
+    mask = _checks.mask("logmeanexp", where, jnp.shape(x), axes)
+    n = folded.shape[-2] * folded.shape[-1] if mask is None else jnp.sum(_rows.fold(mask, axes), _rows.ROW)
+    y = y - jnp.log(jnp.maximum(jnp.asarray(n, y.dtype), 1))
+    return _checks.as_type(jnp.expand_dims(y, axes) if keepdims else y, folded.dtype)
+
+
+def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+    r"""Probabilities proportional to the exponentials of logits, :math:`e^{x_i} / \sum_j e^{x_j}`.
+
+    The textbook form overflows; the usual one is NaN for a row of -inf, and under `jit` for products above 2^31; its
+    rule `p * (t - sum(p * t))` gives the winning class a derivative of 0.
+
+    Args:
+        x: logits, of any shape.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of x's shape, or of its shape without the axes; the others get 0.
+
+    Returns:
+        Probabilities in [0, 1], of x's shape and type, in the order of the logits; each row sums to 1.
+        Limits: uniform over the +inf entries if there are any; 0 with slope 0 where all are -inf or masked; NaN in the
+        row of a NaN.
+
+    Raises:
+        TypeError: x is not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(sl.softmax(jnp.array([jnp.inf, jnp.inf, 0.])))
+        [0.5 0.5 0. ]
+        >>> print(f"{jax.grad(lambda x: sl.softmax(x)[0])(jnp.array([20., 0.]))[0]:.4g}")
+        2.061e-09
+
+    References:
+        Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
+    """
+    (folded,), axes = _rows_of("softmax", axis, where, x=x)
+    return _rows.unfold(_checks.as_type(_rows._softmax(folded), folded.dtype), axes, jnp.shape(x))
+
+
+def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+    r"""The logs of softmax, :math:`x_i - \log \sum_j e^{x_j}`.
+
+    `log(softmax(x))` is -inf where softmax underflows; the usual `x - logsumexp(x)` is 0 for a class that leads by 17.
+
+    Args:
+        x: logits, of any shape.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of x's shape, or of its shape without the axes; the others get -inf.
+
+    Returns:
+        Log-probabilities in [-inf, 0], of x's shape and type.
+        Limits: those of softmax: -log k for k entries of +inf, -inf for the others beside them; -inf with slope 0 where
+        all are -inf or masked; NaN in the row of a NaN.
+
+    Raises:
+        TypeError: x is not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.log_softmax(jnp.array([20., 0.]))[0]:.4g}")
+        -2.061e-09
+
+    References:
+        Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
+    """
+    (folded,), axes = _rows_of("log_softmax", axis, where, x=x)
+    return _rows.unfold(_checks.as_type(_rows._log_softmax(folded), folded.dtype), axes, jnp.shape(x))
+
+
+def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+    r"""The entropy of a categorical distribution, :math:`-\sum_i p_i \log p_i` with p = softmax(logits).
+
+    Args:
+        logits: of any shape.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+
+    Returns:
+        Entropies in [0, log n], in nats, of the logits' shape without the axes and of their type.
+        Limits: absent classes (-inf) add 0; 0 with slope 0 where all are; NaN where an unmasked logit is.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.entropy_from_logits(jnp.array([30., 0.])):.4g}")
+        2.901e-12
+
+    References:
+        Shannon, `A Mathematical Theory of Communication`, 1948.
+    """
+    (x,), _ = _rows_of("entropy_from_logits", axis, where, logits=logits)
+    return _checks.as_type(_entropy(x), x.dtype)
+
+
+@_rows.recomputed
+def _entropy(x: jax.Array) -> jax.Array:
+    return jnp.sum(-_times(_rows._softmax(x), _rows._log_softmax(x)), _rows.ROW)
+
+
+def kl_from_logits(
+    logits_p: ArrayLike, logits_q: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""The Kullback-Leibler divergence between categorical distributions, :math:`\sum_i p_i \log(p_i / q_i)`.
+
+    p and q are the softmax of the logits. The sum of terms of both signs rounds to +-6e-8 where p and q are close; here
+    it is a sum of terms that are not negative, :math:`q_i - p_i - p_i \log(q_i / p_i)`.
+
+    Args:
+        logits_p: of any shape.
+        logits_q: of the same shape.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+
+    Returns:
+        Divergences in [0, inf], in nats, of the logits' shape without the axes and of their common type.
+        Limits: classes absent from p add 0; +inf where p has a class that q lacks; NaN where an unmasked logit is.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: the shapes differ, axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.kl_from_logits(jnp.array([0., 1e-4]), jnp.array([0., 0.])):.4g}")
+        1.25e-09
+
+    References:
+        Kullback, Leibler, `On Information and Sufficiency`, 1951.
+    """
+    (p, q), _ = _checks.floating("kl_from_logits", logits_p=logits_p, logits_q=logits_q)
+    _checks.require_shape("kl_from_logits", "logits_q", q.shape, p.shape)
+    (x, y), _ = _rows_of("kl_from_logits", axis, where, logits_p=p, logits_q=q)
+    return _checks.as_type(_kl(x, y), x.dtype)
+
+
+@_rows.recomputed
+def _kl(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.sum(_i_divergence(_rows._log_softmax(x), _rows._log_softmax(y)), _rows.ROW)
+
+
+def log_prob_from_logits(
+    logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""The log-probability of each label, :math:`\log \mathrm{softmax}(x)_y`, without the rest of log_softmax.
+
+    Args:
+        logits: of any shape.
+        labels: integers in [0, n), of the logits' shape without the axes; over several axes, flat indices.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+
+    Returns:
+        Log-probabilities in [-inf, 0], of the labels' shape and the logits' type.
+        Limits: -inf where the label's class is absent or masked; NaN in value and slope for a label outside [0, n), and
+        where an unmasked logit is NaN.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, the labels not integers.
+        ValueError: the labels' shape is another, axis is out of range, or where has another shape.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.log_prob_from_logits(jnp.array([20., 0.]), 0):.4g}")
+        -2.061e-09
+
+    References:
+        `Categorical.log_prob` of Distrax and TensorFlow Probability.
+    """
+    (x,), _ = _rows_of("log_prob_from_logits", axis, where, logits=logits)
+    labels = _checks.integer("log_prob_from_logits", "labels", labels, x.shape[:-2])
+    return _checks.as_type(-_rows._surprisal(x, labels), x.dtype)
+
+
+def masked_mean(
+    loss: ArrayLike, where: ArrayLike | None = None, weights: ArrayLike | None = None, axis: Axis = None
+) -> jax.Array:
+    r"""The mean of the selected losses, :math:`\sum_i w_i l_i / \sum_i w_i` over where; 0 where nothing is selected.
+
+    With nothing selected, or weights that sum to 0, the usual `sum / sum` is NaN, and so is every gradient behind it.
+
+    Args:
+        loss: losses, of any shape.
+        where: losses to select, of a shape that broadcasts to the loss's; None selects all.
+        weights: non-negative, of a shape that broadcasts to the loss's; None means 1.
+        axis: the axis or axes to average over; None means all.
+
+    Returns:
+        Means of the loss's type. What is not selected, or has weight 0 and is infinite, changes neither value nor
+        gradient, NaN included if not selected.
+
+    Raises:
+        TypeError: loss or weights are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: where or weights would enlarge the loss, or axis is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> loss = jnp.array([1., 2., jnp.nan])
+        >>> print(sl.masked_mean(loss, where=jnp.array([True, True, False])))
+        1.5
+        >>> print(sl.masked_mean(loss, where=jnp.array([False, False, False])))
+        0.0
+
+    References:
+        `CrossEntropyLoss(reduction="mean")` of PyTorch, whose mean is weighted in the same way.
+    """
+    (values,), dtype = _checks.widened("masked_mean", loss=loss)
+    axes = _checks.axes("masked_mean", axis, values.ndim)
+    (w,), _ = _checks.floating("masked_mean", weights=1.0 if weights is None else weights)
+    w = _checks.broadcast("masked_mean", "weights", _checks.as_type(w, values.dtype), values.shape)
+    mask = _checks.mask("masked_mean", where, values.shape)
+    if mask is not None:
+        values, w = jnp.where(mask, values, 0), jnp.where(mask, w, 0)
+    total = jnp.sum(w, axes)
+    mean = jnp.sum(_times(w, values), axes) / jnp.where(total == 0, 1, total)
+    return _checks.as_type(mean, dtype)

@@ -1,0 +1,102 @@
+"""An implementation beside the truth: the worst error on a grid, for value, slope and curvature."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stablelogits_jax.verify._metric import ulp_error
+from stablelogits_jax.verify._spec import Spec, truth
+
+TYPES = ("float64", "float32", "bfloat16", "float16")
+ORDERS = {"value": 0, "slope, forward mode": 1, "slope, reverse mode": 1, "curvature": 2}
+
+
+class Finding(NamedTuple):
+    """The worst result of one order of derivative."""
+
+    what: str
+    ulps: float
+    args: tuple
+    got: float
+    truth: float
+    broken: int  # results that are NaN or infinite where the truth is a finite number of the type
+
+
+@contextmanager
+def float64_where_needed(dtype: Any) -> Iterator[None]:
+    """JAX as its users run it: 64-bit types only where the type under test is one."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", jnp.dtype(dtype).itemsize == 8)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def derivatives(f: Callable, args: Sequence[jax.Array], wrt: Sequence[int]) -> tuple[jax.Array, ...]:
+    """Value [R, m], slope in forward and in reverse mode [R, m, k], and curvature, forward over reverse [R, m, k, k].
+
+    `f` maps R independent examples to R results of m numbers; k counts the numbers of one example in the arguments `wrt`.
+    One argument moves at a time: no derivative rule can keep a tangent of 0 from an infinite slope that it multiplies.
+    """
+    examples = args[0].shape[0]
+
+    def rows(x):
+        return x.reshape(examples, -1)
+
+    def unit(count, like):  # [count, R, count]: the same unit vector in each example
+        return jnp.broadcast_to(jnp.eye(count, dtype=like.dtype)[:, None, :], (count, examples, count))
+
+    def of_wrt(*moving):
+        given = dict(zip(wrt, moving, strict=True))
+        return rows(f(*[given.get(i, a) for i, a in enumerate(args)]))
+
+    def reverse(*moving):
+        y, pullback = jax.vjp(of_wrt, *moving)
+        gradients = jax.vmap(lambda v: jnp.concatenate([rows(g) for g in pullback(v)], axis=1))(unit(y.shape[1], y))
+        return jnp.moveaxis(gradients, 0, 1)
+
+    def forward(g, *moving):
+        columns = []
+        for i, x in enumerate(moving):
+            alone = partial(_at, g, moving, i)
+            push = jax.vmap(lambda v, x=x, alone=alone: jax.jvp(alone, (x,), (v.reshape(x.shape),))[1])
+            columns.append(push(unit(rows(x).shape[1], x)))
+        return jnp.moveaxis(jnp.concatenate(columns), 0, -1)
+
+    moving = [args[i] for i in wrt]
+    return of_wrt(*moving), forward(of_wrt, *moving), reverse(*moving), forward(reverse, *moving)
+
+
+def _at(g: Callable, moving: Sequence[jax.Array], i: int, x: jax.Array) -> jax.Array:
+    return g(*moving[:i], x, *moving[i + 1 :])
+
+
+def measure(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit) -> list[Finding]:
+    """The worst error of `f` on the grid of a type, for each order; `run` is what the whole computation goes through."""
+    dtype = jnp.dtype(dtype)
+    args = spec.grid(dtype)
+    with float64_where_needed(dtype):
+        results = run(lambda *a: derivatives(f, a, spec.wrt))(*map(jnp.asarray, args))
+        results = [np.asarray(r) for r in results]
+    exact = truth(spec, dtype)
+    return [
+        _worst(what, result, exact[order], spec.scale[order], args)
+        for (what, order), result in zip(ORDERS.items(), results, strict=True)
+    ]
+
+
+def _worst(what, result, exact, scale, args) -> Finding:
+    wide = [a.astype(np.float64) for a in args]
+    errors = ulp_error(result, exact, 0.0 if scale is None else scale(exact.rounded(), *wide))
+    at = np.unravel_index(np.argmax(errors), errors.shape)
+    limit = jnp.finfo(result.dtype).maxexp
+    finite = np.isfinite(exact.high) & (exact.exponent < limit)
+    broken = int(np.sum(finite & ~np.isfinite(result.astype(np.float64))))
+    point = tuple(a[at[0]].tolist() for a in wide)
+    return Finding(what, float(errors[at]), point, float(result[at]), float(exact.rounded()[at]), broken)
