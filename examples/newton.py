@@ -33,7 +33,6 @@ import stablelogits_jax as sl
 STEPS = 100
 SHOWN = (0, 1, 2, 3, 4, 5, 10, 15, 20, 40, 60, 80, 100)
 DAMPING = 1e-6  # of the largest curvature, vanishing with it: float32 solves nothing that is conditioned worse
-RTOL = 1e-5
 OURS = "stablelogits_jax"
 PICTURE = Path(__file__).parent / "out" / "newton.png"
 
@@ -58,10 +57,8 @@ LOSSES: dict[str, Loss] = {
 
 
 class Iterate(NamedTuple):
-    """What one step saw. The exact loss is that of the same logits, computed in float64."""
-
     loss: float
-    exact: float
+    exact: float  # the loss of the same logits, computed in float64
     gradient: float  # largest component
     logit: float  # largest size
     margin: float  # smallest logit for the right label; above 0 once the data are separated
@@ -141,11 +138,11 @@ def main() -> None:
     assert all(len(histories[name]) <= STEPS for name in ("log p, log(1-p)", "log p(label)"))
     for name in ("optax", OURS):
         loss, exact, *_, lost = np.array(histories[name]).T
-        np.testing.assert_allclose(loss, exact, rtol=RTOL)
+        np.testing.assert_allclose(loss, exact, rtol=1e-5)
         assert loss[STEPS] < 1e-20
         assert not lost.any()
-    np.testing.assert_allclose(*curvatures[OURS], rtol=RTOL)
-    assert curvatures["optax"][0] > 0 == curvatures["optax"][1]
+    np.testing.assert_allclose(*curvatures[OURS], rtol=1e-5)
+    assert curvatures["optax"][1] == 0 < curvatures["optax"][0]
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def softmax_cross_entropy(
     w = _class_weights(name, weights, shape, axes, x)
     y = y if w is None else w * y
     y = y if mask is None else jnp.where(mask, y, 0)
-    return _finish(name, _cross_entropy(x, y), x, z_loss, counted)
+    return _finish(name, _cross_entropy(x, y, _rows.stats(x)), x, z_loss, counted)
 
 
 safe_softmax_cross_entropy = softmax_cross_entropy
@@ -174,13 +174,13 @@ def softmax_cross_entropy_with_integer_labels(
         labels = jnp.where(ignored, 0, labels)
     w = _class_weights(name, weights, array.shape, axes, x)
     smoothing = _checks.option(name, "label_smoothing", label_smoothing, _checks.compute_type(x.dtype), 0, 1)
-    loss = _rows._surprisal(x, labels)
+    loss = _rows.surprisal(x, labels)
     if w is not None:
         loss = _times(jnp.take(w.reshape(-1), labels, mode="fill", fill_value=0), loss)
     if not _checks.is_zero(smoothing):
         share = _uniform(x, mask) if w is None else w * _uniform(x, mask)
         share = jnp.broadcast_to(share, jnp.broadcast_shapes(share.shape, x.shape))
-        loss = _times(1 - smoothing, loss) + _times(smoothing, _cross_entropy(x, share))
+        loss = _times(1 - smoothing, loss) + _times(smoothing, _cross_entropy(x, share, _rows.stats(x)))
     return _finish(name, loss, x, z_loss, counted)
 
 
@@ -252,7 +252,7 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
 
 
 def _squared_log_normalizer(x: jax.Array) -> jax.Array:
-    log_normalizer = _rows._logsumexp(x)
+    log_normalizer = _rows.logsumexp(x)
     empty = log_normalizer == -jnp.inf
     return jnp.where(empty, jnp.inf, jnp.where(empty, 0, log_normalizer) ** 2)
 
@@ -268,35 +268,38 @@ def _uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 @jax.custom_jvp
 @jax.jit
-def _cross_entropy(x: jax.Array, y: jax.Array) -> jax.Array:
+def _cross_entropy(x: jax.Array, y: jax.Array, of: _rows.Stats) -> jax.Array:
     """-sum y log_softmax(x)
 
     A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
     """
-    return jnp.sum(_times(y, -_rows._log_softmax(x)), _rows.ROW)
+    return jnp.sum(_times(y, -_rows._log_softmax(x, of)), _rows.ROW)
 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
 def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     """With Y = sum y the slope in x is g = Y p - y; at a class with p > 1/2 it is minus the sum of the others, since
     Y p - y would cancel there. The slope in y is -log_softmax(x), and 0 for an absent class without a share."""
-    moved = [not isinstance(t, SymbolicZero) for t in tangents]
+    x, y, of = primals
+    x_dot, y_dot, _ = tangents
 
     @_rows.recomputed
-    def tangent(x: jax.Array, y: jax.Array, *dots: jax.Array) -> jax.Array:
-        dots_ = iter(dots)
-        total = jnp.zeros(jnp.broadcast_shapes(x.shape, y.shape)[:-2], y.dtype)
-        if moved[0]:
-            p = _rows._softmax(x)
-            hot = p > 0.5
-            g = jnp.where(hot, 0, jnp.sum(y, _rows.ROW, keepdims=True) * p - y)
-            g = jnp.where(hot, -jnp.sum(g, _rows.ROW, keepdims=True), g)
-            g = jnp.where(jnp.max(x, _rows.ROW, keepdims=True) == -jnp.inf, 0, g)
-            total += _rows._inner(g, next(dots_))
-        if moved[1]:
-            log_p = _rows._log_softmax(x)
-            slope = jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p)
-            total += _rows._inner(slope, next(dots_))
-        return total
+    def in_logits(x: jax.Array, y: jax.Array, of: _rows.Stats, x_dot: jax.Array) -> jax.Array:
+        p = _rows._softmax(x, of)
+        hot = p > 0.5
+        g = jnp.where(hot, 0, jnp.sum(y, _rows.ROW, keepdims=True) * p - y)
+        g = jnp.where(hot, -jnp.sum(g, _rows.ROW, keepdims=True), g)
+        return _rows.inner(jnp.where(of.total == 0, 0, g), x_dot)
 
-    return _cross_entropy(*primals), tangent(*primals, *(t for t, m in zip(tangents, moved, strict=True) if m))
+    @_rows.recomputed
+    def in_labels(x: jax.Array, y: jax.Array, of: _rows.Stats, y_dot: jax.Array) -> jax.Array:
+        log_p = _rows._log_softmax(x, of)
+        return _rows.inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)
+
+    loss = _cross_entropy(*primals)
+    loss_dot = jnp.zeros_like(loss)
+    if not isinstance(x_dot, SymbolicZero):
+        loss_dot += in_logits(x, y, of, x_dot)
+    if not isinstance(y_dot, SymbolicZero):
+        loss_dot += in_labels(x, y, of, y_dot)
+    return loss, loss_dot

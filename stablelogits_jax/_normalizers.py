@@ -59,7 +59,7 @@ def logsumexp(
     """
     if b is None:
         (x,), axes = _rows_of("logsumexp", axis, where, a=a)
-        y = _rows._logsumexp(x)
+        y = _rows.logsumexp(x)
         sign = jnp.where(jnp.isnan(y), y, jnp.where(y == -jnp.inf, 0, 1))
     else:
         (a, b), _ = _checks.floating("logsumexp", a=a, b=b)
@@ -103,7 +103,7 @@ def logmeanexp(
         Burda, Grosse, Salakhutdinov, `Importance Weighted Autoencoders`, 2015.
     """
     (folded,), axes = _rows_of("logmeanexp", axis, where, x=x)
-    y = _rows._logsumexp(folded)
+    y = _rows.logsumexp(folded)
     mask = _checks.mask("logmeanexp", where, jnp.shape(x), axes)
     n = folded.shape[-2] * folded.shape[-1] if mask is None else jnp.sum(_rows.fold(mask, axes), _rows.ROW)
     y = y - jnp.log(jnp.maximum(jnp.asarray(n, y.dtype), 1))
@@ -141,7 +141,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> ja
         Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
     """
     (folded,), axes = _rows_of("softmax", axis, where, x=x)
-    return _rows.unfold(_checks.as_type(_rows._softmax(folded), folded.dtype), axes, jnp.shape(x))
+    return _rows.unfold(_checks.as_type(_rows.softmax(folded), folded.dtype), axes, jnp.shape(x))
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
@@ -172,7 +172,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
         Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
     """
     (folded,), axes = _rows_of("log_softmax", axis, where, x=x)
-    return _rows.unfold(_checks.as_type(_rows._log_softmax(folded), folded.dtype), axes, jnp.shape(x))
+    return _rows.unfold(_checks.as_type(_rows.log_softmax(folded), folded.dtype), axes, jnp.shape(x))
 
 
 def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
@@ -205,7 +205,7 @@ def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | N
 
 @_rows.recomputed
 def _entropy(x: jax.Array) -> jax.Array:
-    return jnp.sum(-_times(_rows._softmax(x), _rows._log_softmax(x)), _rows.ROW)
+    return jnp.sum(-_times(_rows.softmax(x), _rows.log_softmax(x)), _rows.ROW)
 
 
 def kl_from_logits(
@@ -246,7 +246,7 @@ def kl_from_logits(
 
 @_rows.recomputed
 def _kl(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.sum(_i_divergence(_rows._log_softmax(x), _rows._log_softmax(y)), _rows.ROW)
+    return jnp.sum(_i_divergence(_rows.log_softmax(x), _rows.log_softmax(y)), _rows.ROW)
 
 
 def log_prob_from_logits(
@@ -279,7 +279,7 @@ def log_prob_from_logits(
     """
     (x,), _ = _rows_of("log_prob_from_logits", axis, where, logits=logits)
     labels = _checks.integer("log_prob_from_logits", "labels", labels, x.shape[:-2])
-    return _checks.as_type(-_rows._surprisal(x, labels), x.dtype)
+    return _checks.as_type(-_rows.surprisal(x, labels), x.dtype)
 
 
 def masked_mean(

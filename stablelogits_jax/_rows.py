@@ -12,6 +12,7 @@ Three habits keep the tails, all derivatives and the compiled code right:
 
 from functools import partial
 from math import isqrt, prod
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +52,12 @@ def _sum(x: jax.Array) -> jax.Array:
     return jnp.sum(x, ROW, keepdims=True)
 
 
-def _row_max(x: jax.Array) -> jax.Array:
-    return as_type(jnp.max(x, ROW, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
+class Stats(NamedTuple):
+    """What one pass over the rows finds, each [..., 1, 1] in the type that is computed in."""
+
+    top: jax.Array  # the largest logit
+    total: jax.Array  # sum exp(x - top), in [1, n], or 0 for a row of -inf
+    log_total: jax.Array  # its logarithm
 
 
 def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
@@ -67,16 +72,23 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
     dtype = top.dtype
     largest = float(jnp.finfo(dtype).max)
     fence = jnp.where(top == jnp.inf, jnp.asarray(-largest, dtype), 0)
-    return jnp.minimum((as_type(x, dtype) + fence) - jnp.clip(top, -largest, largest), 0)
+    return jnp.minimum((as_type(x, dtype) + fence) - jnp.clip(top, -largest, largest), fence * 0)
 
 
-def _log_total(x: jax.Array, top: jax.Array) -> jax.Array:
-    """log sum exp(x - top), [..., 1, 1]. With e = exp(x - top), which is 1 at the top:
+def stats(x: jax.Array) -> Stats:
+    """The rows' statistics, as constants: each rule knows how they move with x."""
+    return _stats(jax.lax.stop_gradient(x))
+
+
+@jax.jit
+def _stats(x: jax.Array) -> Stats:
+    """log sum exp(x - top), with e = exp(x - top), which is 1 at the top:
 
     (1) log(sum e)        0 where the rest is below 6e-8
     (2) log1p(rest), rest the sum of e < 3/4: if the total is below 3/2, the top is the only e above
     (3) else log(sum e), whose argument is 3/2 or more, ties included
     """
+    top = as_type(jnp.max(x, ROW, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
     parts = jnp.sum(jnp.exp(_shift(x, top)), -1, keepdims=True)
     total = jnp.sum(parts, -2, keepdims=True)
     others = jnp.zeros_like(total)
@@ -86,43 +98,54 @@ def _log_total(x: jax.Array, top: jax.Array) -> jax.Array:
         others = _sum(jnp.where(jnp.arange(parts.shape[-2])[:, None] == holder, 0, parts))
     e = jnp.exp(_shift(x, top))
     rest = _sum(jnp.where(e < 0.75, e, 0)) + others
-    return jnp.where(total < 1.5, jnp.where(total == 0, -jnp.inf, jnp.log1p(rest)), jnp.log(total))
+    log_total = jnp.where(total < 1.5, jnp.where(total == 0, -jnp.inf, jnp.log1p(rest)), jnp.log(total))
+    return Stats(top, total, log_total)
 
 
 @jax.custom_jvp
 @jax.jit
-def _softmax(x: jax.Array) -> jax.Array:
+def _softmax(x: jax.Array, of: Stats) -> jax.Array:
     """exp(x - top) / total, and 0 in a row of -inf."""
-    e = jnp.exp(_shift(x, _row_max(x)))
-    total = jnp.sum(jnp.sum(e, -1, keepdims=True), -2, keepdims=True)
-    return e / jnp.where(total == 0, 1, total)
+    return jnp.exp(_shift(x, of.top)) * (1 / jnp.where(of.total == 0, 1, of.total))
 
 
 @jax.custom_jvp
 @jax.jit
-def _logsumexp(x: jax.Array) -> jax.Array:
-    top = _row_max(x)
-    return (top + _log_total(x, top))[..., 0, 0]
+def _logsumexp(x: jax.Array, of: Stats) -> jax.Array:
+    return (of.top + of.log_total)[..., 0, 0]
 
 
 @jax.custom_jvp
 @jax.jit
-def _log_softmax(x: jax.Array) -> jax.Array:
-    top = _row_max(x)
-    log_total = _log_total(x, top)
-    return _shift(x, top) - jnp.where(log_total == -jnp.inf, 0, log_total)
+def _log_softmax(x: jax.Array, of: Stats) -> jax.Array:
+    return _shift(x, of.top) - jnp.where(of.total == 0, 0, of.log_total)
 
 
 @jax.custom_jvp
 @jax.jit
-def _surprisal(x: jax.Array, label: jax.Array) -> jax.Array:
+def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
     """-log_softmax(x) at the label: +inf if its class is absent, NaN if it is not in [0, n)."""
     n = x.shape[-2] * x.shape[-1]
-    top = _row_max(x)
     index = jnp.where((label >= 0) & (label < n), label, n)[..., None]
     at_label = jnp.take_along_axis(x.reshape(*x.shape[:-2], n), index, -1, mode="fill", fill_value=jnp.nan)
-    shift = _shift(at_label[..., None], top)
-    return jnp.where(shift == -jnp.inf, jnp.inf, _log_total(x, top) - shift)[..., 0, 0]
+    shift = _shift(at_label[..., None], of.top)
+    return jnp.where(shift == -jnp.inf, jnp.inf, of.log_total - shift)[..., 0, 0]
+
+
+def softmax(x: jax.Array) -> jax.Array:
+    return _softmax(x, stats(x))
+
+
+def log_softmax(x: jax.Array) -> jax.Array:
+    return _log_softmax(x, stats(x))
+
+
+def logsumexp(x: jax.Array) -> jax.Array:
+    return _logsumexp(x, stats(x))
+
+
+def surprisal(x: jax.Array, label: jax.Array) -> jax.Array:
+    return _surprisal(x, label, stats(x))
 
 
 def _around_hot(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -141,35 +164,47 @@ def _around_hot(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
 @_softmax.defjvp
 def _softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
-    def tangent(x: jax.Array, x_dot: jax.Array) -> jax.Array:
-        p = _softmax(x)
+    def tangent(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+        p = _softmax(x, of)
         hot, rest, t, t_hot = _around_hot(p, as_type(x_dot, p.dtype))
         return jnp.where(hot, p * t_hot, rest * t)
 
-    (x,), (x_dot,) = primals, tangents
-    return _softmax(x), tangent(x, x_dot)
+    return _softmax(*primals), tangent(*primals, tangents[0])
 
 
 @_log_softmax.defjvp
 def _log_softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
-    def tangent(x: jax.Array, x_dot: jax.Array) -> jax.Array:
-        p = _softmax(x)
+    def tangent(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+        p = _softmax(x, of)
         hot, _, t, t_hot = _around_hot(p, as_type(x_dot, p.dtype))
-        return jnp.where(_row_max(x) == -jnp.inf, 0, jnp.where(hot, t_hot, t))
+        return jnp.where(of.total == 0, 0, jnp.where(hot, t_hot, t))
 
-    (x,), (x_dot,) = primals, tangents
-    return _log_softmax(x), tangent(x, x_dot)
+    return _log_softmax(*primals), tangent(*primals, tangents[0])
 
 
 @_logsumexp.defjvp
 def _logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
-    def tangent(x: jax.Array, x_dot: jax.Array) -> jax.Array:
-        return _inner(_softmax(x), x_dot)
+    def tangent(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+        return inner(_softmax(x, of), x_dot)
 
-    (x,), (x_dot,) = primals, tangents
-    return _logsumexp(x), tangent(x, x_dot)
+    return _logsumexp(*primals), tangent(*primals, tangents[0])
+
+
+@_surprisal.defjvp
+def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """The slope is p - onehot, and at the label p - 1 comes from log p."""
+
+    @recomputed
+    def tangent(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array, x_dot: jax.Array) -> jax.Array:
+        y = y[..., None, None]
+        scale = jnp.where(jnp.isnan(y), jnp.nan, jnp.where(of.total == 0, 0, 1))
+        is_label = class_index(x) == label[..., None, None]
+        return inner(jnp.where(is_label, -_complement(-y) * scale, _softmax(x, of) * scale), x_dot)
+
+    y = _surprisal(*primals)
+    return y, tangent(*primals, y, tangents[0])
 
 
 @jax.custom_jvp
@@ -185,8 +220,8 @@ def _split_signs(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, b = as_type(x, dtype), as_type(b, dtype)
     log_terms = jnp.where(b == 0, -jnp.inf, x + jnp.log(jnp.abs(jnp.where(b == 0, 1, b))))
     negative = b < 0
-    plus = _logsumexp(jnp.where(negative, -jnp.inf, log_terms))
-    minus = _logsumexp(jnp.where(negative, log_terms, -jnp.inf))
+    plus = logsumexp(jnp.where(negative, -jnp.inf, log_terms))
+    minus = logsumexp(jnp.where(negative, log_terms, -jnp.inf))
     plus = jnp.where(jnp.any(jnp.isnan(b), ROW), jnp.nan, plus)
     y = _logsubexp(jnp.maximum(plus, minus), jnp.minimum(plus, minus))
     return y, jnp.sign(_difference(plus, minus))
@@ -203,27 +238,11 @@ def _signed_logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
     y_dot = jnp.zeros_like(y)
     if not isinstance(x_dot, SymbolicZero):
         y_dot += jax.jvp(lambda x: _split_signs(x, b)[0], (x,), (x_dot,))[1]
-        y_dot += _inner(jnp.where(b == 0, slope * b, 0), x_dot)
+        y_dot += inner(jnp.where(b == 0, slope * b, 0), x_dot)
     if not isinstance(b_dot, SymbolicZero):
-        y_dot += _inner(slope, b_dot)
+        y_dot += inner(slope, b_dot)
     return (y, sign), (y_dot, jnp.zeros_like(sign))
 
 
-def _inner(slope: jax.Array, t: jax.Array) -> jax.Array:
+def inner(slope: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.sum(slope * as_type(t, slope.dtype), ROW)
-
-
-@_surprisal.defjvp
-def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """The slope is p - onehot, and at the label p - 1 comes from log p."""
-
-    @recomputed
-    def tangent(x: jax.Array, label: jax.Array, y: jax.Array, x_dot: jax.Array) -> jax.Array:
-        y = y[..., None, None]
-        scale = jnp.where(jnp.isnan(y), jnp.nan, jnp.where(_row_max(x) == -jnp.inf, 0, 1))
-        is_label = class_index(x) == label[..., None, None]
-        return _inner(jnp.where(is_label, -_complement(-y), _softmax(x)) * scale, x_dot)
-
-    (x, label), (x_dot, _) = primals, tangents
-    y = _surprisal(x, label)
-    return y, tangent(x, label, y, x_dot)

@@ -44,15 +44,20 @@ def outcome(call: str, names: dict) -> str:
         return type(error).__name__
     if not isinstance(result, jax.Array):
         return str(result)
-    digits = {"float_kind": "{:.3g}".format}
-    return " ".join(np.array2string(np.asarray(result, np.float64) + 0.0, separator=", ", formatter=digits).split())
+    shown = np.array2string(
+        np.asarray(result, np.float64) + 0.0, separator=", ", formatter={"float_kind": lambda number: f"{number:.3g}"}
+    )
+    return " ".join(shown.split())
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the tables say what is returned on a CPU")
 @pytest.mark.parametrize(("call", "theirs", "ours"), rows(README) + rows(DEPARTURES))
 def test_tables(call, theirs, ours):
-    assert outcome(call, PEERS) == theirs
     assert outcome(call, OURS) == ours
+    found = outcome(call, PEERS)
+    if found == "NameError":
+        pytest.skip("this version of JAX has no such function")
+    assert found == theirs
 
 
 def test_readme_code_runs():

@@ -1,10 +1,12 @@
 """The functions of one logit, of one probability and of two of them."""
 
+from math import inf, nan
+
 import numpy as np
-from mpmath import inf, nan
 
 from stablelogits_jax.verify._grids import line, plane
 from stablelogits_jax.verify._oracle import exp, log
+from stablelogits_jax.verify._scales import first_term, largest_argument, one, one_in_p, tail
 from stablelogits_jax.verify._spec import Limit, Spec
 
 NOT_A_NUMBER = Limit((nan,), nan, (nan,))
@@ -15,39 +17,9 @@ def sigmoid(x):
     return 1 / (1 + exp(-x))
 
 
-# Where a value crosses zero because two terms that do not vanish cancel, an ulp is one of the larger term: no input in
-# the float type lies on the crossing, and the terms are rounded.
-
-
-def first_term(truth, a, *_):
-    """For a + (...) the size of a."""
-    return np.abs(a)[:, None]
-
-
-def largest_argument(truth, a, b):
-    """For max(a, b) + log1p(...) the size of max(a, b)."""
-    return np.abs(np.maximum(a, b))[:, None]
-
-
-def one(truth, *_):
-    """For -log(p) - 1, which crosses zero at 1/e."""
-    return np.ones_like(truth)
-
-
-def one_in_p(truth, *_):
-    """For log(p / q) + 1, which crosses zero at p = q / e; the slope in q, -p / q, does not."""
-    return np.ones_like(truth) * [1, 0]
-
-
 def apart(a, b):
     """Whether a - b is a normal number of every type with float32's exponents: a subnormal one is flushed to 0."""
     return a - b >= 2.0**-126
-
-
-def tail(truth, *_):
-    """A result exp(-d), d the difference of two inputs, inherits the rounding of d: |log(truth)| half-ulps of it."""
-    size = np.abs(truth)
-    return size * np.maximum(1, np.abs(np.log(np.where(size > 0, size, 1))))
 
 
 ELEMENTWISE = (

@@ -59,10 +59,8 @@ def plane(
     a, b = (rng.permutation(_scalars(rng, dtype, (1.0, *points))) for points in near)
     a, b = a[: 8 * POINTS], b[: 8 * POINTS]
     near_a = a * (1 + np.exp2(-rng.uniform(1, jnp.finfo(dtype).nmant, a.size)) * rng.choice([-1, 1], a.size))
-    pairs = rng.permutation(
-        np.concatenate([np.stack([a, b]), np.stack([a, near_a]), np.stack([a, a + rng.uniform(-40, 40, a.size)])], axis=1),
-        axis=1,
-    ).astype(dtype)
+    kinds = [(a, b), (a, near_a), (a, a + rng.uniform(-40, 40, a.size))]
+    pairs = rng.permutation(np.concatenate([np.stack(kind) for kind in kinds], axis=1), axis=1).astype(dtype)
     a, b = pairs[:, _normal(pairs[0], dtype) & _normal(pairs[1], dtype) & keep(*pairs.astype(np.float64))]
     return a[:POINTS], b[:POINTS]
 

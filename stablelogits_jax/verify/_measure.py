@@ -38,10 +38,10 @@ def float64_where_needed(dtype: Any) -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def derivatives(f: Callable, args: Sequence[jax.Array], wrt: Sequence[int]) -> tuple[jax.Array, ...]:
+def derivatives(f: Callable, args: Sequence[jax.Array], wrt: Sequence[int], order: int = 2) -> tuple[jax.Array, ...]:
     """Value [R, m], slope in forward and in reverse mode [R, m, k], and curvature, forward over reverse [R, m, k, k].
 
-    `f` maps R independent examples to R results of m numbers; k counts the numbers of one example in the arguments `wrt`.
+    `f` maps R independent examples to m numbers each; k counts the numbers of an example in the arguments `wrt`.
     One argument moves at a time: no derivative rule can keep a tangent of 0 from an infinite slope that it multiplies.
     """
     examples = args[0].shape[0]
@@ -70,24 +70,25 @@ def derivatives(f: Callable, args: Sequence[jax.Array], wrt: Sequence[int]) -> t
         return jnp.moveaxis(jnp.concatenate(columns), 0, -1)
 
     moving = [args[i] for i in wrt]
-    return of_wrt(*moving), forward(of_wrt, *moving), reverse(*moving), forward(reverse, *moving)
+    first = of_wrt(*moving), forward(of_wrt, *moving), reverse(*moving)
+    return first if order == 1 else (*first, forward(reverse, *moving))
 
 
 def _at(g: Callable, moving: Sequence[jax.Array], i: int, x: jax.Array) -> jax.Array:
     return g(*moving[:i], x, *moving[i + 1 :])
 
 
-def measure(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit) -> list[Finding]:
-    """The worst error of `f` on the grid of a type, for each order; `run` is what the whole computation goes through."""
+def measure(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit, order: int = 2) -> list[Finding]:
+    """The worst error of `f` on the grid of a type, up to an order; `run` is what the computation goes through."""
     dtype = jnp.dtype(dtype)
     args = spec.grid(dtype)
     with float64_where_needed(dtype):
-        results = run(lambda *a: derivatives(f, a, spec.wrt))(*map(jnp.asarray, args))
+        results = run(lambda *a: derivatives(f, a, spec.wrt, order))(*map(jnp.asarray, args))
         results = [np.asarray(r) for r in results]
-    exact = truth(spec, dtype)
+    exact = truth(spec, dtype, order)
     return [
-        _worst(what, result, exact[order], spec.scale[order], args)
-        for (what, order), result in zip(ORDERS.items(), results, strict=True)
+        _worst(what, result, exact[n], spec.scale[n], args)
+        for (what, n), result in zip(ORDERS.items(), results, strict=False)
     ]
 
 

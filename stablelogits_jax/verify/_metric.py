@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from mpmath import frexp, isinf, isnan, mpf
+from mpmath import frexp, isinf, isnan
 
 FARTHEST = 1 << 20  # exponents beyond it stand for "far outside every float type"
 
@@ -27,7 +27,7 @@ class Exact(NamedTuple):
         return np.ldexp(self.high, np.clip(self.exponent, -FARTHEST, FARTHEST))
 
 
-def _split(a: mpf) -> tuple[float, float, int]:
+def _split(a: Any) -> tuple[float, float, int]:
     if isnan(a) or isinf(a) or a == 0:
         return float(a), 0.0, -FARTHEST
     mantissa, exponent = frexp(a)
@@ -58,11 +58,11 @@ def ulp_error(actual: np.ndarray, truth: Exact, scale: np.ndarray | float = 0.0)
         next_to_max = np.isinf(result) & (truth.exponent == info.maxexp)
         mantissa, exponent = np.frexp(np.where(next_to_max, np.sign(result) * 0.5, result))
         exponent = np.where(next_to_max, info.maxexp + 1, exponent)
-        distance = np.abs((units(mantissa, exponent) - units(truth.high, truth.exponent)) - units(truth.low, truth.exponent))
-        error = distance * 2.0**digits
+        high, low = units(truth.high, truth.exponent), units(truth.low, truth.exponent)
+        error = np.abs((units(mantissa, exponent) - high) - low) * 2.0**digits
 
         edge = units(0.5 + 8 * 2.0**-digits, info.minexp + 1)
-        error = np.where((result == 0) & (units(np.abs(truth.high), truth.exponent) < edge), 0, error)
+        error = np.where((result == 0) & (np.abs(high) < edge), 0, error)
         beyond = (truth.exponent > info.maxexp) | np.isinf(truth.high)
         error = np.where(beyond, np.where(result == np.sign(truth.high) * np.inf, 0, np.inf), error)
     undefined = np.isnan(result) | np.isnan(truth.high)

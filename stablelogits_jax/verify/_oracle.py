@@ -10,10 +10,11 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
+import mpmath
 import numpy as np
 from mpmath import isfinite, isinf, isnan, ldexp, mp, mpf, workprec
 
-Number = Any  # an mpf or a Jet
+Number = Any  # an mpf or a Jet; mpmath makes its types while it is imported, so none can be named in an annotation
 Formula = Callable[..., Number | list[Number]]
 
 AGREEMENT = 80  # bits in which two working precisions must agree
@@ -64,13 +65,13 @@ class Jet:
 
 
 @lru_cache(maxsize=4096)
-def _exp(a: mpf, bits: int) -> mpf:
-    return mp.exp(a)
+def _exp(a: Number, bits: int) -> Number:
+    return mpmath.exp(a)
 
 
 @lru_cache(maxsize=4096)
-def _log(a: mpf, bits: int) -> mpf:
-    return mp.log(a)
+def _log(a: Number, bits: int) -> Number:
+    return mpmath.log(a)
 
 
 def exp(a: Number) -> Number:
@@ -98,7 +99,7 @@ def power(a: Number, r: Number) -> Number:
     return exp(r * log(a))
 
 
-def value_of(a: Number) -> mpf:
+def value_of(a: Number) -> Number:
     """The number itself, without its derivatives."""
     return a.c[0] if isinstance(a, Jet) else a
 
@@ -151,7 +152,7 @@ def _tensors(formula: Formula, args: Sequence, wrt: Sequence[int], order: int) -
     return tensors
 
 
-def _agree(a: mpf, b: mpf, negligible: mpf) -> bool:
+def _agree(a: Number, b: Number, negligible: Number) -> bool:
     if not (isfinite(a) and isfinite(b)):
         return (isnan(a) and isnan(b)) or (isinf(a) and a == b)
     size = max(abs(a), abs(b))
@@ -161,9 +162,9 @@ def _agree(a: mpf, b: mpf, negligible: mpf) -> bool:
 def derivatives(formula: Formula, args: Sequence, wrt: Sequence[int], order: int, exponents: int) -> list[np.ndarray]:
     """Value [m], slope [m, k] and curvature [m, k, k] of m outputs in k inputs, up to `order` (at most 2).
 
-    What is lost in a sum at p bits is below 2**-p of it. The first precision therefore covers twice the exponents of the
-    float type, so that nothing the type can hold is lost in a sum with 1 or with its inverse; then the precision is
-    doubled until two answers agree, or are both beyond what the type can hold.
+    What is lost in a sum at p bits is below 2**-p of it. The first precision therefore covers twice the exponents of
+    the float type, so that nothing the type can hold is lost in a sum with 1 or with its inverse; then the precision
+    is doubled until two answers agree, or are both beyond what the type can hold.
 
     Args:
       formula, args, wrt: as for `along`.
@@ -177,7 +178,8 @@ def derivatives(formula: Formula, args: Sequence, wrt: Sequence[int], order: int
         bits *= 2
         with workprec(bits):
             fine = _tensors(formula, args, wrt, order)
-            if all(_agree(a, b, negligible) for r, f in zip(rough, fine, strict=True) for a, b in zip(r.flat, f.flat)):
+            pairs = (pair for r, f in zip(rough, fine, strict=True) for pair in zip(r.flat, f.flat, strict=True))
+            if all(_agree(a, b, negligible) for a, b in pairs):
                 return fine
         rough = fine
     raise ArithmeticError(f"the formula does not settle within {LONGEST} bits at {args}")

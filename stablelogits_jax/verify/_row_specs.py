@@ -1,12 +1,28 @@
 """The functions along an axis. A row is tested with three classes: its curvature is a tensor of 27 numbers."""
 
 from functools import partial
+from math import inf, nan
 
 import numpy as np
-from mpmath import inf, mpf, nan
+from mpmath import mpf
 
 from stablelogits_jax.verify._grids import distributions, generator, integers, masks, rows
 from stablelogits_jax.verify._oracle import exp, log, value_of
+from stablelogits_jax.verify._scales import (
+    average,
+    divergence_curvature,
+    divergence_slope,
+    divergence_value,
+    entropy_curvature,
+    entropy_slope,
+    from_average,
+    from_average_twice,
+    softmax_curvature,
+    top,
+    top_kept,
+    top_or_log_n,
+    top_or_one,
+)
 from stablelogits_jax.verify._spec import Limit, Spec
 
 CLASSES = 3
@@ -80,116 +96,11 @@ def losses(dtype):
     return loss, distributions(dtype, loss) + np.asarray(0.125, dtype)
 
 
-# Scales: what an ulp is taken of where terms that do not vanish cancel to a zero no input lies on --------------------
-
-
-def softmax(x):
-    e = np.exp(x - np.max(x, axis=-1, keepdims=True))
-    return e / np.sum(e, axis=-1, keepdims=True)
-
-
-def top(truth, x, *_):
-    """For max + log(sum exp(x - max))."""
-    return np.abs(np.max(x, axis=-1, keepdims=True))
-
-
-def top_or_log_n(truth, x):
-    """For max + log(sum exp(x - max)) - log n."""
-    return np.maximum(top(truth, x), np.log(CLASSES))
-
-
-def top_or_one(truth, x, b):
-    """For max + log(sum b exp(x - max)), where the sum may be near 1, and its rounding 1 ulp of that."""
-    return np.maximum(top(truth, x), 1)
-
-
-def top_kept(truth, x, where):
-    return top(truth, np.where(where, x, -np.inf))
-
-
-def others(p):
-    """1 - p, as the sum of the others."""
-    return np.sum(p[:, None, :] * (1 - np.eye(p.shape[-1])), axis=-1)
-
-
-def softmax_slope(x):
-    """|dp_i / dx_j|: p_i p_j, and p_i (1 - p_i) on the diagonal, with 1 - p_i the sum of the others."""
-    p = softmax(x)
-    return p[:, :, None] * np.where(np.eye(CLASSES), others(p)[:, :, None], p[:, None, :])
-
-
-def softmax_curvature(truth, x, where=True):
-    """For p_i p_j (1 - 2 p_i) and the like, which cross zero at 1/2: the factor before. No crossing for three classes."""
-    slope = softmax_slope(np.where(where, x, -np.inf))
-    i, j, k = np.ogrid[:CLASSES, :CLASSES, :CLASSES]
-    return np.where((i != j) & (j != k) & (k != i), 0, np.minimum(slope[:, :, :, None], slope[:, :, None, :]))
-
-
-def _between(x, size):
-    """p_i p_j max(size_i, size_j) for i != j, and the sum of its row on the diagonal."""
-    p = softmax(x)
-    size = np.where(p > 0, size, 0)
-    pairs = p[:, :, None] * p[:, None, :] * np.maximum(size[:, :, None], size[:, None, :]) * (1 - np.eye(CLASSES))
-    return pairs + np.sum(pairs, axis=-1, keepdims=True) * np.eye(CLASSES)
-
-
-def _information(*logits):
-    return [np.maximum(1, -np.log(np.maximum(softmax(x), 1e-300))) for x in logits]
-
-
-def entropy_slope(truth, x):
-    """For sum_j p_i p_j (log p_j - log p_i): the larger logarithm of each pair."""
-    return np.einsum("rii->ri", _between(x, *_information(x)))[:, None, :]
-
-
-def entropy_curvature(truth, x):
-    """The same terms again."""
-    return _between(x, *_information(x))[:, None, :, :]
-
-
-def divergence_value(truth, x, y):
-    """For the sum of p (log p - log q), whose terms have both signs: the largest of them."""
-    p, q = softmax(x), softmax(y)
-    ratio = np.log(np.where(p > 0, p, 1)) - np.log(np.where(p > 0, q, 1))
-    return np.max(p * np.abs(ratio), axis=-1, keepdims=True)
-
-
-def divergence_slope(truth, x, y):
-    """In x as for the entropy, with the larger of log p and log q; in y for q - p = q (1 - p) - p (1 - q)."""
-    in_x = np.einsum("rii->ri", _between(x, np.maximum(*_information(x, y))))
-    in_y = np.maximum(softmax(y) * others(softmax(x)), softmax(x) * others(softmax(y)))
-    return np.concatenate([in_x, in_y], axis=-1)[:, None, :]
-
-
-def divergence_curvature(truth, x, y):
-    """In x twice as for the slope; nothing cancels elsewhere."""
-    both = np.zeros((len(x), 2 * CLASSES, 2 * CLASSES))
-    both[:, :CLASSES, :CLASSES] = _between(x, np.maximum(*_information(x, y)))
-    return both[:, None]
-
-
-def average(truth, loss, weights):
-    """For a mean of numbers of both signs: the largest of them."""
-    return np.max(np.abs(loss), axis=-1, keepdims=True)
-
-
-def from_average(truth, loss, weights):
-    """For the slope in a weight, (loss - mean) / sum(weights)."""
-    slope = average(truth, loss, weights) / np.sum(weights, axis=-1, keepdims=True)
-    return np.concatenate([np.zeros_like(loss), slope * np.ones_like(loss)], axis=-1)[:, None, :]
-
-
-def from_average_twice(truth, loss, weights):
-    """For its own slope in another weight, -(2 loss - ...) / sum(weights)**2."""
-    total = np.sum(weights, axis=-1)[:, None, None, None]
-    moving = np.arange(2 * CLASSES) >= CLASSES
-    return average(truth, loss, weights)[:, :, None, None] / total**2 * (moving[:, None] & moving)
-
-
 WHERE = {"options": "where", "call": lambda f: lambda *args: f(*args[:-1], where=args[-1], axis=-1)}
 
 along_last = partial(partial, axis=-1)
 ABSENT = (-inf,) * CLASSES
+NONE = mpf(0)
 ZEROS = (0.0,) * CLASSES
 NO_SLOPES = (0.0,) * CLASSES**2
 UNIFORM_SLOPES = tuple((np.eye(3) * 2 / 4 - np.array([1, 1, 0]) * np.array([[1], [1], [0]]) / 4).ravel())
@@ -256,7 +167,7 @@ ROWS = (
     ),
     Spec(
         "softmax",
-        lambda x, where: [exp(a - log_sum_exp(*kept(where, x))) if w else mpf(0) for a, w in zip(x, where, strict=True)],
+        lambda x, where: [exp(a - log_sum_exp(*kept(where, x))) if w else NONE for a, w in zip(x, where, strict=True)],
         with_masks,
         budget=(4, 6, 8),
         scale=(None, None, softmax_curvature),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -73,10 +73,10 @@ class Spec:
             return None
 
 
-@lru_cache(maxsize=64)
-def truth(spec: Spec, dtype: Any) -> tuple[Exact, ...]:
-    """The exact value, slope and curvature on the grid of a type."""
+@cache
+def truth(spec: Spec, dtype: Any, order: int = 2) -> tuple[Exact, ...]:
+    """The exact value, slope and curvature on the grid of a type, up to an order."""
     exponents = jnp.finfo(dtype).nmant - jnp.finfo(dtype).minexp
     columns = [a.tolist() if a.dtype.kind in "bi" else a.astype(np.float64).tolist() for a in spec.grid(dtype)]
-    points = [derivatives(spec.formula, args, spec.wrt, 2, exponents) for args in zip(*columns, strict=True)]
+    points = [derivatives(spec.formula, args, spec.wrt, order, exponents) for args in zip(*columns, strict=True)]
     return tuple(Exact.of(np.stack(tensors)) for tensors in zip(*points, strict=True))
