@@ -15,7 +15,7 @@ from stablelogits_jax._rules import _times
 def _examples(
     function: str, logits: ArrayLike, axis: Axis, where: ArrayLike | None, ignored: jax.Array | None = None
 ) -> tuple[jax.Array, tuple[int, ...], jax.Array | None, jax.Array | None]:
-    """The folded logits, the axes, the folded class mask, and the mask of the examples that count.
+    """The logits as rows, the axes, the flattened class mask, and the mask of the examples that count.
 
     A masked class is -inf. The logits of an example that does not count, ignored or without a class, become 0, so that
     nothing they hold reaches a gradient of any order.
@@ -23,27 +23,27 @@ def _examples(
     (x,), _ = _checks.floating(function, logits=logits)
     axes = _checks.axes(function, axis, x.ndim)
     mask = _checks.mask(function, where, x.shape, axes)
-    x = _rows.fold(x, axes)
+    x = _rows.flatten(x, axes)
     counted = None if ignored is None else ~ignored
     if mask is not None:
-        mask = _rows.fold(mask, axes)
+        mask = _rows.flatten(mask, axes)
         x = jnp.where(mask, x, -jnp.inf)
-        some = jnp.any(mask, _rows.ROW)
+        some = jnp.any(mask, -1)
         counted = some if counted is None else counted & some
     if counted is not None:
-        x = jnp.where(counted[..., None, None], x, 0)
+        x = jnp.where(counted[..., None], x, 0)
     return x, axes, mask, counted
 
 
 def _class_weights(
     function: str, weights: ArrayLike | None, shape: tuple[int, ...], axes: tuple[int, ...], x: jax.Array
 ) -> jax.Array | None:
-    """Weights of the classes, [q, c] like a row of `x`, in the type that is computed in."""
+    """Weights of the classes, [n] like a row of `x`, in the type that is computed in."""
     if weights is None:
         return None
     (w,), _ = _checks.floating(function, weights=weights)
     _checks.require_shape(function, "weights", w.shape, tuple(shape[a] for a in axes))
-    return w.astype(_checks.compute_type(x.dtype)).reshape(x.shape[-2:])
+    return w.astype(_checks.compute_type(x.dtype)).reshape(-1)
 
 
 def _finish(
@@ -102,14 +102,14 @@ def softmax_cross_entropy(
     x, axes, mask, counted = _examples(name, logits, axis, where)
     shape = jnp.shape(logits)
     y = _checks.as_array(name, "labels", labels).astype(_checks.compute_type(x.dtype))
-    y = _rows.fold(_checks.broadcast(name, "labels", y, shape), axes)
+    y = _rows.flatten(_checks.broadcast(name, "labels", y, shape), axes)
     smoothing = _checks.option(name, "label_smoothing", label_smoothing, y.dtype, 0, 1)
     if not _checks.is_zero(smoothing):
         y = (1 - smoothing) * y + smoothing * _uniform(x, mask)
     w = _class_weights(name, weights, shape, axes, x)
     y = y if w is None else w * y
     y = y if mask is None else jnp.where(mask, y, 0)
-    return _finish(name, _cross_entropy(x, y, _rows.stats(x)), x, z_loss, counted)
+    return _finish(name, _cross_entropy_of(x, y), x, z_loss, counted)
 
 
 safe_softmax_cross_entropy = softmax_cross_entropy
@@ -176,11 +176,11 @@ def softmax_cross_entropy_with_integer_labels(
     smoothing = _checks.option(name, "label_smoothing", label_smoothing, _checks.compute_type(x.dtype), 0, 1)
     loss = _rows.surprisal(x, labels)
     if w is not None:
-        loss = _times(jnp.take(w.reshape(-1), labels, mode="fill", fill_value=0), loss)
+        loss = _times(jnp.take(w, labels, mode="fill", fill_value=0), loss)
     if not _checks.is_zero(smoothing):
         share = _uniform(x, mask) if w is None else w * _uniform(x, mask)
         share = jnp.broadcast_to(share, jnp.broadcast_shapes(share.shape, x.shape))
-        loss = _times(1 - smoothing, loss) + _times(smoothing, _cross_entropy(x, share, _rows.stats(x)))
+        loss = _times(1 - smoothing, loss) + _times(smoothing, _cross_entropy_of(x, share))
     return _finish(name, loss, x, z_loss, counted)
 
 
@@ -214,12 +214,12 @@ def smooth_labels(
     axes = _checks.axes("smooth_labels", axis, y.ndim)
     mask = _checks.mask("smooth_labels", where, y.shape, axes)
     alpha = _checks.option("smooth_labels", "alpha", alpha, y.dtype, 0, 1)
-    folded = _rows.fold(y, axes)
-    uniform = _uniform(folded, None if mask is None else _rows.fold(mask, axes))
-    smoothed = (1 - alpha) * folded + alpha * uniform
+    rows = _rows.flatten(y, axes)
+    uniform = _uniform(rows, None if mask is None else _rows.flatten(mask, axes))
+    smoothed = (1 - alpha) * rows + alpha * uniform
     if mask is not None:
-        smoothed = jnp.where(_rows.fold(mask, axes), smoothed, 0)
-    return _checks.as_type(_rows.unfold(smoothed, axes, y.shape), dtype)
+        smoothed = jnp.where(_rows.flatten(mask, axes), smoothed, 0)
+    return _checks.as_type(_rows.unflatten(smoothed, axes, y.shape), dtype)
 
 
 def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
@@ -258,11 +258,11 @@ def _squared_log_normalizer(x: jax.Array) -> jax.Array:
 
 
 def _uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """1 / K for each kept class, [..., q, c], or [q, c] where all rows are alike."""
+    """1 / K for each kept class, [..., n], or [n] where all rows are alike."""
     dtype = _checks.compute_type(x.dtype)
     if mask is None:
-        return jnp.full(x.shape[-2:], 1 / (x.shape[-2] * x.shape[-1]), dtype)
-    kept = jnp.sum(mask, _rows.ROW, keepdims=True).astype(dtype)
+        return jnp.full(x.shape[-1:], 1 / x.shape[-1], dtype)
+    kept = jnp.sum(mask, -1, keepdims=True).astype(dtype)
     return jnp.where(mask, 1 / jnp.maximum(kept, 1), 0)
 
 
@@ -273,7 +273,7 @@ def _cross_entropy(x: jax.Array, y: jax.Array, of: _rows.Stats) -> jax.Array:
 
     A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
     """
-    return jnp.sum(_times(y, -_rows._log_softmax(x, of)), _rows.ROW)
+    return jnp.sum(_times(y, -_rows._log_softmax(x, of)), -1)
 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
@@ -287,8 +287,8 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     def in_logits(x: jax.Array, y: jax.Array, of: _rows.Stats, x_dot: jax.Array) -> jax.Array:
         p = _rows._softmax(x, of)
         hot = p > 0.5
-        g = jnp.where(hot, 0, jnp.sum(y, _rows.ROW, keepdims=True) * p - y)
-        g = jnp.where(hot, -jnp.sum(g, _rows.ROW, keepdims=True), g)
+        g = jnp.where(hot, 0, jnp.sum(y, -1, keepdims=True) * p - y)
+        g = jnp.where(hot, -jnp.sum(g, -1, keepdims=True), g)
         return _rows.inner(jnp.where(of.total == 0, 0, g), x_dot)
 
     @_rows.recomputed
@@ -303,3 +303,6 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     if not isinstance(y_dot, SymbolicZero):
         loss_dot += in_labels(x, y, of, y_dot)
     return loss, loss_dot
+
+
+_cross_entropy_of = _rows.with_stats(_cross_entropy)

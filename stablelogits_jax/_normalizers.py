@@ -12,11 +12,11 @@ from stablelogits_jax._rules import _i_divergence, _times
 def _rows_of(
     function: str, axis: Axis, where: ArrayLike | None, **arguments: ArrayLike
 ) -> tuple[list[jax.Array], tuple[int, ...]]:
-    """The arguments folded along `axis`, their masked classes -inf, and the axes."""
+    """The arguments flattened along `axis`, their masked classes -inf, and the axes."""
     arrays, _ = _checks.floating(function, **arguments)
     axes = _checks.axes(function, axis, arrays[0].ndim)
     mask = _checks.mask(function, where, arrays[0].shape, axes)
-    return [_rows.fold(x if mask is None else jnp.where(mask, x, -jnp.inf), axes) for x in arrays], axes
+    return [_rows.flatten(x if mask is None else jnp.where(mask, x, -jnp.inf), axes) for x in arrays], axes
 
 
 def logsumexp(
@@ -66,7 +66,7 @@ def logsumexp(
         shape = jnp.broadcast_shapes(a.shape, b.shape)
         a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
         (x,), axes = _rows_of("logsumexp", axis, where, a=a)
-        y, sign = _rows._signed_logsumexp(x, _rows.fold(b, axes))
+        y, sign = _rows.signed_logsumexp(x, _rows.flatten(b, axes))
     if keepdims:
         y, sign = jnp.expand_dims(y, axes), jnp.expand_dims(sign, axes)
     y, sign = _checks.as_type(y, x.dtype), _checks.as_type(sign, x.dtype)
@@ -102,12 +102,12 @@ def logmeanexp(
     References:
         Burda, Grosse, Salakhutdinov, `Importance Weighted Autoencoders`, 2015.
     """
-    (folded,), axes = _rows_of("logmeanexp", axis, where, x=x)
-    y = _rows.logsumexp(folded)
+    (rows,), axes = _rows_of("logmeanexp", axis, where, x=x)
+    y = _rows.logsumexp(rows)
     mask = _checks.mask("logmeanexp", where, jnp.shape(x), axes)
-    n = folded.shape[-2] * folded.shape[-1] if mask is None else jnp.sum(_rows.fold(mask, axes), _rows.ROW)
+    n = rows.shape[-1] if mask is None else jnp.sum(_rows.flatten(mask, axes), -1)
     y = y - jnp.log(jnp.maximum(jnp.asarray(n, y.dtype), 1))
-    return _checks.as_type(jnp.expand_dims(y, axes) if keepdims else y, folded.dtype)
+    return _checks.as_type(jnp.expand_dims(y, axes) if keepdims else y, rows.dtype)
 
 
 def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
@@ -140,8 +140,8 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> ja
     References:
         Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
     """
-    (folded,), axes = _rows_of("softmax", axis, where, x=x)
-    return _rows.unfold(_checks.as_type(_rows.softmax(folded), folded.dtype), axes, jnp.shape(x))
+    (rows,), axes = _rows_of("softmax", axis, where, x=x)
+    return _rows.unflatten(_checks.as_type(_rows.softmax(rows), rows.dtype), axes, jnp.shape(x))
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
@@ -171,8 +171,8 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     References:
         Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
     """
-    (folded,), axes = _rows_of("log_softmax", axis, where, x=x)
-    return _rows.unfold(_checks.as_type(_rows.log_softmax(folded), folded.dtype), axes, jnp.shape(x))
+    (rows,), axes = _rows_of("log_softmax", axis, where, x=x)
+    return _rows.unflatten(_checks.as_type(_rows.log_softmax(rows), rows.dtype), axes, jnp.shape(x))
 
 
 def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
@@ -205,7 +205,7 @@ def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | N
 
 @_rows.recomputed
 def _entropy(x: jax.Array) -> jax.Array:
-    return jnp.sum(-_times(_rows.softmax(x), _rows.log_softmax(x)), _rows.ROW)
+    return jnp.sum(-_times(_rows.softmax(x), _rows.log_softmax(x)), -1)
 
 
 def kl_from_logits(
@@ -246,7 +246,7 @@ def kl_from_logits(
 
 @_rows.recomputed
 def _kl(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.sum(_i_divergence(_rows.log_softmax(x), _rows.log_softmax(y)), _rows.ROW)
+    return jnp.sum(_i_divergence(_rows.log_softmax(x), _rows.log_softmax(y)), -1)
 
 
 def log_prob_from_logits(
@@ -278,7 +278,7 @@ def log_prob_from_logits(
         `Categorical.log_prob` of Distrax and TensorFlow Probability.
     """
     (x,), _ = _rows_of("log_prob_from_logits", axis, where, logits=logits)
-    labels = _checks.integer("log_prob_from_logits", "labels", labels, x.shape[:-2])
+    labels = _checks.integer("log_prob_from_logits", "labels", labels, x.shape[:-1])
     return _checks.as_type(-_rows.surprisal(x, labels), x.dtype)
 
 

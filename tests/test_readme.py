@@ -1,5 +1,6 @@
 """README, docs and metadata say what is so."""
 
+import doctest
 import re
 import tomllib
 from pathlib import Path
@@ -61,11 +62,14 @@ def test_tables(call, theirs, ours):
 
 
 def test_readme_code_runs():
-    assert blocks("python")
     names: dict = {}
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), names)
     assert np.isfinite(names["loss"])
+    for session in blocks("pycon"):
+        test = doctest.DocTestParser().get_doctest(session, names, "README.md", None, None)
+        assert test.examples
+        assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_readme_is_short():
