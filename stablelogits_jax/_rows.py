@@ -94,15 +94,15 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
     n, q = x.shape[-1], _parts(x.shape[-1])
     folded = (*x.shape[:-1], q, n // q)
     e = jnp.exp(_shift(x, top)).reshape(folded) if keep else jnp.exp(_shift(x.reshape(folded), top[..., None]))
-    parts = jnp.sum(e, -1)
-    total = _sum(parts)
+    parts = jnp.sum(e, -1, keepdims=True)
+    total = jnp.sum(parts, -2)
     if q == 1:
         rest = _sum(_below(e[..., 0, :]))
     else:
-        holder = jnp.argmax(parts, -1, keepdims=True)
-        held = jnp.take_along_axis(e if keep else x.reshape(folded), holder[..., None], -2)[..., 0, :]
-        rest = _sum(_below(held if keep else jnp.exp(_shift(held, top))))
-        rest += _sum(jnp.where(jnp.arange(q) == holder, 0, parts))
+        holder = jnp.argmax(parts, -2, keepdims=True)
+        held = jnp.take_along_axis(x.reshape(folded), holder, -2)[..., 0, :]
+        others = jnp.where(jnp.arange(q)[:, None] == holder, 0, parts)
+        rest = _sum(_below(jnp.exp(_shift(held, top)))) + jnp.sum(others, -2)
     log_total = jnp.where(total < 1.5, jnp.where(total == 0, -jnp.inf, jnp.log1p(rest)), jnp.log(total))
     return Stats(top, total, log_total)
 
