@@ -70,9 +70,14 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
     return jnp.minimum((as_type(x, dtype) + fence) - jnp.clip(top, -largest, largest), fence * 0)
 
 
-def _below(e: jax.Array) -> jax.Array:
-    """e where e < 3/4, else 0, by arithmetic: a select inside a sum keeps XLA:CPU from vectorising it."""
-    return e * jnp.minimum(jnp.maximum(0.75 - e, 0) * 1e38, 1)
+def _sums(e: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """sum e, and the sum of e < 3/4; of few classes in one loop, which is faster where neither would be vectorised."""
+    small = jnp.where(e < 0.75, e, 0)
+    if e.shape[-1] > 32:
+        return _sum(e), _sum(small)
+    zero = jnp.zeros((), e.dtype)
+    total, rest = jax.lax.reduce((e, small), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (e.ndim - 1,))
+    return total[..., None], rest[..., None]
 
 
 def _parts(n: int) -> int:
@@ -86,37 +91,36 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
 
     (1) log(sum e)        0 where the rest is below 6e-8
     (2) log1p(rest), rest the sum of e < 3/4: if the total is below 3/2, the top is the only e above
-    (3) else log(sum e), whose argument is 3/2 or more, ties included
+    (3) else log(sum e) = log1p(sum e - 1): the argument is 1/2 or more, ties included
 
     With `keep`, e is written once, for the sum and for the slope that follows; a value alone never writes it.
     """
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
-    n, q = x.shape[-1], _parts(x.shape[-1])
-    folded = (*x.shape[:-1], q, n // q)
-    e = jnp.exp(_shift(x, top)).reshape(folded) if keep else jnp.exp(_shift(x.reshape(folded), top[..., None]))
-    parts = jnp.sum(e, -1, keepdims=True)
-    total = jnp.sum(parts, -2)
+    q = _parts(x.shape[-1])
     if q == 1:
-        rest = _sum(_below(e[..., 0, :]))
+        total, rest = _sums(jnp.exp(_shift(x, top)))
     else:
+        parted = (*x.shape[:-1], q, x.shape[-1] // q)
+        e = jnp.exp(_shift(x, top)).reshape(parted) if keep else jnp.exp(_shift(x.reshape(parted), top[..., None]))
+        parts = jnp.sum(e, -1, keepdims=True)
+        total = jnp.sum(parts, -2)
         holder = jnp.argmax(parts, -2, keepdims=True)
-        held = jnp.take_along_axis(x.reshape(folded), holder, -2)[..., 0, :]
+        held = jnp.take_along_axis(x.reshape(parted), holder, -2)[..., 0, :]
         others = jnp.where(jnp.arange(q)[:, None] == holder, 0, parts)
-        rest = _sum(_below(jnp.exp(_shift(held, top)))) + jnp.sum(others, -2)
-    log_total = jnp.where(total < 1.5, jnp.where(total == 0, -jnp.inf, jnp.log1p(rest)), jnp.log(total))
-    return Stats(top, total, log_total)
+        rest = _sums(jnp.exp(_shift(held, top)))[1] + jnp.sum(others, -2)
+    return Stats(top, total, jnp.log1p(jnp.where(total < 1.5, jnp.where(total == 0, -1, rest), total - 1)))
 
 
-def with_stats(core: Callable) -> Callable:
+def with_stats(core: Callable, keep: bool = False) -> Callable:
     """core(x, ..., stats) as a function of (x, ...).
 
     The statistics are constants to the core, whose rule knows how they move with x. They are found in the way that
-    suits a value alone, or a value with its slope.
+    suits a value alone, or, with `keep` or under differentiation, what writes exp(x - top) anyway.
     """
 
     @jax.custom_jvp
     def function(x: jax.Array, *args: jax.Array) -> jax.Array:
-        return core(x, *args, _stats(x, keep=False))
+        return core(x, *args, _stats(x, keep))
 
     @partial(function.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
@@ -169,39 +173,31 @@ def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
 # Their rules ------------------------------------------------------------------------------------------------------
 
 
-def _around_hot(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The class with p > 1/2 (hot, if there is one), and t - sum p t in two forms: for the others and for the hot.
+def _without_mean(core: Callable, scale: Callable) -> Callable:
+    """The rule x_dot -> scale(p) (t - sum p t), in a form that does not cancel at a class with p > 1/2.
 
-    t_hot - sum p t = t_hot (1 - p_hot) - sum' p t, with 1 - p_hot = sum' p, the sums without the hot class. The
-    transpose of this map has the same form, so reverse mode keeps what forward mode keeps.
+    Such a hot class, of which a row has one at most, gets
+        t_hot - sum p t = r t_hot - sum' p t        r = 1 - p_hot = sum' p, the sums without the hot class
+    The transpose of this map has the same form, so reverse mode keeps what forward mode keeps.
     """
-    hot = p > 0.5
-    rest = jnp.where(hot, 0, p)
-    t_hot = _sum(jnp.where(hot, t, 0))
-    others = _sum(rest * t)
-    return hot, rest, t - ((1 - _sum(rest)) * t_hot + others), _sum(rest) * t_hot - others
 
-
-@_softmax.defjvp
-def _softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
     def tangent(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        p = _softmax(x, of)
-        hot, rest, t, t_hot = _around_hot(p, as_type(x_dot, p.dtype))
-        return jnp.where(hot, p * t_hot, rest * t)
+        p, t = _softmax(x, of), as_type(x_dot, of.top.dtype)
+        hot = p > 0.5
+        cold = jnp.where(hot, 0, p)
+        r, t_hot, others = _sum(cold), _sum(jnp.where(hot, t, 0)), _sum(cold * t)
+        present = jnp.where(of.total == 0, 0, 1)
+        return scale(p) * jnp.where(hot, r * t_hot - others, present * (t - ((1 - r) * t_hot + others)))
 
-    return _softmax(*primals), tangent(*primals, tangents[0])
+    def rule(primals: tuple, tangents: tuple) -> tuple:
+        return core(*primals), tangent(*primals, tangents[0])
+
+    return rule
 
 
-@_log_softmax.defjvp
-def _log_softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
-    @recomputed
-    def tangent(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        p = _softmax(x, of)
-        hot, _, t, t_hot = _around_hot(p, as_type(x_dot, p.dtype))
-        return jnp.where(of.total == 0, 0, jnp.where(hot, t_hot, t))
-
-    return _log_softmax(*primals), tangent(*primals, tangents[0])
+_softmax.defjvp(_without_mean(_softmax, lambda p: p))
+_log_softmax.defjvp(_without_mean(_log_softmax, jnp.ones_like))
 
 
 @_logsumexp.defjvp
@@ -228,7 +224,7 @@ def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
     return y, tangent(*primals, y, tangents[0])
 
 
-softmax = with_stats(_softmax)
+softmax = with_stats(_softmax, keep=True)
 log_softmax = with_stats(_log_softmax)
 logsumexp = with_stats(_logsumexp)
 surprisal = with_stats(_surprisal)

@@ -9,7 +9,7 @@ as good as the one before. With s = sigmoid, b = bell, t = tanh_half, q = bose:
 """
 
 from functools import partial
-from math import factorial
+from math import factorial, log
 from typing import Any, Callable
 
 import jax
@@ -68,11 +68,12 @@ _define_slopes(_complement, lambda log_p: -jnp.exp(log_p))
 @jax.custom_jvp
 @jax.jit
 def _sigmoid(x: jax.Array) -> jax.Array:
-    """With e = exp(-|x|) in [0, 1]:
+    """With e = exp(min(x, -x)) in [0, 1]:
     (1) 1 / (1 + exp(-x))        overflows for x < -88
     (2) x >= 0: 1 / (1 + e);  x < 0: e / (1 + e)        neither overflows nor subtracts
+    Its own way to write -|x| keeps XLA from writing out e for a value and its slope at once: computing it twice is faster.
     """
-    e = jnp.exp(-jnp.abs(x))
+    e = jnp.exp(jnp.minimum(x, -x))
     return jnp.where(x >= 0, 1, e) / (1 + e)
 
 
@@ -81,7 +82,8 @@ def _sigmoid(x: jax.Array) -> jax.Array:
 def _bell(x: jax.Array) -> jax.Array:
     """sigmoid(x) sigmoid(-x) = e / (1 + e)^2 with e = exp(-|x|); s (1 - s) would be 0 from x = 17."""
     e = jnp.exp(-jnp.abs(x))
-    return e / (1 + e) / (1 + e)
+    r = 1 / (1 + e)
+    return e * r * r
 
 
 @jax.custom_jvp
@@ -115,13 +117,14 @@ def _log_sigmoid(x: jax.Array) -> jax.Array:
 def _log_cosh(x: jax.Array) -> jax.Array:
     """With a = |x| and m = exp(-a) - 1:
     (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
-    (2) a - log 2 + log1p(exp(-2 a))       cancels to 0 for small a, where the truth is a^2 / 2
+    (2) a - log 2 + log1p((1 + m)^2)       cancels to 0 for small a, where the truth is a^2 / 2
     (3) cosh a - 1 = m^2 / (2 (1 + m)), so log1p of it        1 + m underflows for large a: below a = 2 only
     """
     a = jnp.abs(x)
     m = jnp.expm1(-a)
-    small = jnp.log1p(m * m / (2 * (1 + m)))
-    return jnp.where(a < 2, small, a - float(LN_2) + jnp.log1p(jnp.exp(-2 * a)))
+    small = a < 2
+    u = jnp.where(small, m * m / (2 * (1 + m)), (1 + m) * (1 + m))
+    return jnp.where(small, 0, a - float(LN_2)) + jnp.log1p(u)
 
 
 _define_slopes(_log_cosh, lambda x: _tanh_half(2 * x))
@@ -300,11 +303,13 @@ def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     """log(p / q) for p, q >= 0, with hi and lo the larger and the smaller:
     (1) log(p / q)        the rounded quotient loses every digit near p = q
     (2) +-log1p((hi - lo) / lo)        hi - lo is exact there; the quotient overflows when p and q are far apart
-    (3) then log p - log q, which does not cancel
+    (3) then hi is scaled by the smallest normal float, whose logarithm is added again
     """
     hi, lo = jnp.maximum(p, q), jnp.minimum(p, q)
+    tiny = float(jnp.finfo(hi.dtype).tiny)
     ratio = (hi - lo) / lo
-    y = jnp.where(jnp.isinf(ratio), jnp.log(hi) - jnp.log(lo), jnp.log1p(ratio))
+    far = jnp.isinf(ratio)
+    y = jnp.log1p(jnp.where(far, hi * tiny / lo, ratio)) + jnp.where(far, -log(tiny), 0)
     return jnp.where(p == q, 0, jnp.where(p < q, -y, y))
 
 

@@ -10,6 +10,7 @@ from stablelogits_jax.verify._scales import first_term, largest_argument, one, o
 from stablelogits_jax.verify._spec import Limit, Spec
 
 NOT_A_NUMBER = Limit((nan,), nan, (nan,))
+LINEAR_IN_X = (Limit((nan, 0.5), nan, (None, nan)), Limit((0.5, nan), nan, (nan, nan)))
 NEITHER_A_NUMBER = (Limit((nan, 0.5), nan, (nan, None)), Limit((0.5, nan), nan, (None, nan)))
 
 
@@ -160,7 +161,7 @@ ELEMENTWISE = (
             Limit((0, inf), 0),
             Limit((2, 0), -inf, (-inf, inf)),
             Limit((2, -1), nan, (nan, None)),
-            *NEITHER_A_NUMBER,
+            *LINEAR_IN_X,
         ),
         peer="jax.scipy.special.xlogy",
     ),
@@ -175,7 +176,7 @@ ELEMENTWISE = (
             Limit((0, inf), 0),
             Limit((2, -1), -inf, (-inf, inf)),
             Limit((2, -2), nan, (nan, None)),
-            *NEITHER_A_NUMBER,
+            *LINEAR_IN_X,
         ),
         peer="jax.scipy.special.xlog1py",
     ),

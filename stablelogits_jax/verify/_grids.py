@@ -36,16 +36,21 @@ def _scalars(rng: np.random.Generator, dtype: Any, near: Sequence[float]) -> np.
     return np.concatenate([always, np.negative(always), rng.permutation(np.concatenate(pool))])
 
 
-def _normal(x: np.ndarray, dtype: Any) -> np.ndarray:
-    x = x.astype(dtype).astype(np.float64)
-    return np.isfinite(x) & ((x == 0) | (np.abs(x) >= float(jnp.finfo(dtype).tiny)))
+def _rounded(x: np.ndarray, dtype: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return x.astype(dtype)
+
+
+def _normal(x: np.ndarray) -> np.ndarray:
+    size = np.abs(x.astype(np.float64))
+    return (size == 0) | (np.isfinite(size) & (size >= float(jnp.finfo(x.dtype).tiny)))
 
 
 def line(dtype: Any, low: float = -np.inf, high: float = np.inf, near: Sequence[float] = ()) -> tuple[np.ndarray]:
     """Numbers inside (low, high): all magnitudes, the range where exp is alive, and closing in on the points `near`."""
     rng = generator()
-    x = _scalars(rng, dtype, (1.0, 0.5, LN_2, *near)).astype(dtype)
-    x = x[_normal(x, dtype) & (x > low) & (x < high)]
+    x = _rounded(_scalars(rng, dtype, (1.0, 0.5, LN_2, *near)), dtype)
+    x = x[_normal(x) & (x > low) & (x < high)]
     return (x[:POINTS],)
 
 
@@ -58,10 +63,10 @@ def plane(
     rng = generator()
     a, b = (rng.permutation(_scalars(rng, dtype, (1.0, *points))) for points in near)
     a, b = a[: 8 * POINTS], b[: 8 * POINTS]
-    near_a = a * (1 + np.exp2(-rng.uniform(1, jnp.finfo(dtype).nmant, a.size)) * rng.choice([-1, 1], a.size))
+    near_a = a * (1 - np.exp2(-rng.uniform(1, jnp.finfo(dtype).nmant, a.size)) * rng.choice([-1, 1], a.size))
     kinds = [(a, b), (a, near_a), (a, a + rng.uniform(-40, 40, a.size))]
-    pairs = rng.permutation(np.concatenate([np.stack(kind) for kind in kinds], axis=1), axis=1).astype(dtype)
-    a, b = pairs[:, _normal(pairs[0], dtype) & _normal(pairs[1], dtype) & keep(*pairs.astype(np.float64))]
+    pairs = _rounded(rng.permutation(np.concatenate([np.stack(kind) for kind in kinds], axis=1), axis=1), dtype)
+    a, b = pairs[:, np.all(_normal(pairs), axis=0) & keep(*pairs.astype(np.float64))]
     return a[:POINTS], b[:POINTS]
 
 

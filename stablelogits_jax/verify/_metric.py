@@ -24,7 +24,8 @@ class Exact(NamedTuple):
 
     def rounded(self) -> np.ndarray:
         """The nearest float64, for printing and for the sizes of scales."""
-        return np.ldexp(self.high, np.clip(self.exponent, -FARTHEST, FARTHEST))
+        with np.errstate(over="ignore"):
+            return np.ldexp(self.high, np.clip(self.exponent, -FARTHEST, FARTHEST))
 
 
 def _split(a: Any) -> tuple[float, float, int]:

@@ -38,8 +38,8 @@ class Spec:
       budget: the worst error allowed in ulps, for value, slope and curvature.
       wrt: the arguments that are differentiated.
       call: from an implementation to a function of the grid's arguments; it sets the options.
-      scale: for value, slope and curvature what an ulp is taken of where that is more than the true result: from the
-        true results and the arguments to numbers. Each use states its reason.
+      scale: for value, slope and curvature what an ulp is taken of where that is more than the true result; each is
+        one of `_scales.py`, which gives the reason.
       limits: what the grid cannot hold.
       peer: the function to compare with, as a dotted name.
       options: the options that `call` sets, in words.

@@ -1,0 +1,81 @@
+"""`python -m stablelogits_jax.verify [name ...]`: the worst error of every public function, beside its peer's."""
+
+import argparse
+import sys
+
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from stablelogits_jax.verify._measure import TYPES, Finding, measure
+from stablelogits_jax.verify._spec import Spec
+from stablelogits_jax.verify._specs import SPECS
+
+ORDERS = (("value", (0,)), ("slope", (1, 2)), ("curvature", (3,)))  # the slope is measured in both modes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m stablelogits_jax.verify", description=__doc__)
+    parser.add_argument("names", nargs="*", help="public functions; all of them if none is named")
+    names = parser.parse_args().names
+    unknown = set(names) - {spec.name for spec in SPECS}
+    if unknown:
+        parser.error(f"no such function: {', '.join(sorted(unknown))}")
+    chosen = [spec for spec in SPECS if not names or spec.name in names]
+
+    console = Console()
+    console.print("Worst errors in ulps of the result's type: 0.5 is right. NaN/Inf counts where the truth is finite.")
+    over = 0
+    with Progress(console=console) as progress:
+        task = progress.add_task("measuring", total=len(chosen) * len(TYPES))
+        for spec in chosen:
+            table = _table(spec)
+            for dtype in TYPES:
+                over += _add_rows(table, spec, dtype)
+                progress.advance(task)
+            console.print(table)
+    console.print(f"{over} figures over budget" if over else "Every figure is within its budget.")
+    return int(over > 0)
+
+
+def _table(spec: Spec) -> Table:
+    peer = spec.peer if spec.peers() else None
+    table = Table(title=f"{spec}, beside {peer}" if peer else str(spec), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("type", width=8)
+    table.add_column("order", width=9)
+    for heading in ("ulp", "budget", "NaN/Inf", "peer", "NaN/Inf"):
+        table.add_column(heading, justify="right", width=8)
+    table.add_column("worst at")
+    return table
+
+
+def _add_rows(table: Table, spec: Spec, dtype: str) -> int:
+    """Three rows; how many of them are over budget."""
+    ours, over = measure(spec.ours(), spec, dtype), 0
+    peer = spec.peers()
+    theirs = None if peer is None else measure(peer, spec, dtype)
+    for (order, at), budget in zip(ORDERS, spec.budget, strict=True):
+        worst = _worst(ours, at)
+        over += worst.ulps > budget
+        beside = ("", "") if theirs is None else _figures(_worst(theirs, at), budget)
+        ulps, broken = _figures(worst, budget)
+        table.add_row(dtype, order, ulps, f"{budget:g}", broken, *beside, " ".join(_point(a) for a in worst.args))
+    return over
+
+
+def _worst(findings: list[Finding], at: tuple[int, ...]) -> Finding:
+    return max((findings[i] for i in at), key=lambda finding: finding.ulps)
+
+
+def _figures(finding: Finding, budget: float) -> tuple[str, str]:
+    ulps = f"{finding.ulps:.3g}"
+    return ulps if finding.ulps <= budget else f"[red]{ulps}[/]", str(finding.broken or "")
+
+
+def _point(x: float | list) -> str:
+    return f"[{' '.join(map(_point, x))}]" if isinstance(x, list) else f"{x:.9g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

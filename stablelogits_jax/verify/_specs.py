@@ -1,0 +1,8 @@
+"""The table: a row for every public function. Tests and report follow from it; to add a function is to add a row."""
+
+from stablelogits_jax.verify._binary_specs import BINARIES
+from stablelogits_jax.verify._categorical_specs import CATEGORICAL
+from stablelogits_jax.verify._elementwise_specs import ELEMENTWISE
+from stablelogits_jax.verify._row_specs import ROWS
+
+SPECS = (*ELEMENTWISE, *ROWS, *BINARIES, *CATEGORICAL)

@@ -1,0 +1,69 @@
+"""The checks, as functions of an implementation: what they say of ours, and whether they see a planted error."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mpmath import mpf
+
+from stablelogits_jax.verify._measure import ORDERS, Finding, derivatives, measure
+from stablelogits_jax.verify._metric import Exact, ulp_error
+from stablelogits_jax.verify._spec import Spec
+from stablelogits_jax.verify._specs import SPECS
+
+PLAIN = tuple(spec for spec in SPECS if not spec.options)
+
+
+def each(specs):
+    """The rows as parameters, those of one function on one worker: they share their truths."""
+    rows = [pytest.param(spec, marks=pytest.mark.xdist_group(spec.name)) for spec in specs]
+    return pytest.mark.parametrize("spec", rows, ids=str)
+
+
+def spec_of(name: str, options: str = "") -> Spec:
+    return next(spec for spec in SPECS if (spec.name, spec.options) == (name, options))
+
+
+def in_scan_of_remat(f: Callable) -> Callable:
+    """Over the examples one by one, as over the layers of a network."""
+    return lambda *args: jax.lax.map(lambda example: jax.checkpoint(f)(*example), args)
+
+
+# From a function of a batch to the same function by way of a transformation.
+WAYS: dict[str, Callable] = {"jit": jax.jit, "vmap": jax.vmap, "remat in scan": in_scan_of_remat}
+
+
+def check_accuracy(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit, order: int = 2) -> None:
+    """Value, slope in both modes and curvature on the grid of a type are within the budget."""
+    check_findings(measure(f, spec, dtype, run, order), spec)
+
+
+def check_findings(findings: list[Finding], spec: Spec) -> None:
+    for finding in findings:
+        budget = spec.budget[ORDERS[finding.what]]
+        assert finding.ulps <= budget, f"{spec}, {finding.what}: over {budget} ulp: {finding}"
+
+
+def check_limits(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit) -> None:
+    """Value and slopes, in both modes, at the infinities, the edges of the domain and NaN."""
+    columns = zip(*(limit.args for limit in spec.limits), strict=True)
+    kinds = [a.dtype for a in spec.grid(dtype)]
+    args = [jnp.asarray(np.array(column), kind) for column, kind in zip(columns, kinds, strict=True)]
+    value, forward, reverse = (np.asarray(r) for r in run(lambda *a: derivatives(f, a, spec.wrt, 1))(*args))
+    for i, limit in enumerate(spec.limits):
+        assert_close(value[i], np.ravel(limit.value), spec.budget[0], f"{spec}{limit.args}")
+        for mode, slope in (("forward", forward), ("reverse", reverse)):
+            for got, wanted in zip(np.ravel(slope[i]), limit.slopes or (), strict=limit.slopes is not None):
+                if wanted is not None:
+                    assert_close(got, wanted, spec.budget[1], f"{spec}{limit.args}: slope in {mode} mode {slope[i]}")
+
+
+def assert_close(got: Any, wanted: Any, ulps: float, what: str, scale: Any = 0.0) -> None:
+    """Equal within some ulps of the type that came; NaN equals NaN, and an infinity nothing but itself."""
+    got = np.asarray(got)
+    numbers = [mpf(a) for a in np.broadcast_to(wanted, got.shape).flat]
+    error = ulp_error(got, Exact.of(np.array(numbers, dtype=object).reshape(got.shape)), scale)
+    assert np.all(error <= ulps), f"{what}: got {got}, wanted {wanted}, {np.max(error)} ulp apart"

@@ -1,0 +1,100 @@
+"""Integer labels: out of range NaN, `ignore_index` 0, every integer type, several class axes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import stablelogits_jax as sl
+
+RNG = np.random.default_rng(2)
+X = jnp.asarray(RNG.normal(size=(8, 4)) * 3, jnp.float32)
+
+FUNCTIONS = {
+    "log_prob_from_logits": sl.log_prob_from_logits,
+    "plain": sl.softmax_cross_entropy_with_integer_labels,
+    "ignore_index": lambda x, y: sl.softmax_cross_entropy_with_integer_labels(x, y, ignore_index=-100),
+    "label_smoothing": lambda x, y: sl.softmax_cross_entropy_with_integer_labels(x, y, label_smoothing=0.1),
+    "weights": lambda x, y: sl.softmax_cross_entropy_with_integer_labels(x, y, weights=jnp.array([1.0, 2.0, 0.5, 0.0])),
+    "z_loss": lambda x, y: sl.softmax_cross_entropy_with_integer_labels(x, y, z_loss=0.1),
+    "where": lambda x, y: sl.softmax_cross_entropy_with_integer_labels(x, y, where=jnp.ones_like(x, bool)),
+}
+
+
+@pytest.mark.parametrize("run", [lambda f: f, jax.jit, jax.vmap], ids=["eager", "jit", "vmap"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_out_of_range(name, run):
+    """NaN in value and slope, in both modes; the examples beside it are what they are without it."""
+    f = run(FUNCTIONS[name])
+    good = jnp.array([0, 1, 2, 3, 0, 1, 2, 3])
+    bad = jnp.array([0, 4, 2, -1, 5, 1, 2**31 - 1, -(2**31)])
+    wrong = jnp.array([False, True, False, True, True, False, True, True])
+    y, pullback = jax.vjp(lambda x: f(x, bad), X)
+    gradient = pullback(jnp.ones_like(y))[0]
+    pushed = jax.jvp(lambda x: f(x, bad), (X,), (jnp.ones_like(X),))[1]
+    np.testing.assert_array_equal(jnp.isnan(y), wrong)
+    np.testing.assert_array_equal(jnp.isnan(pushed), wrong)
+    np.testing.assert_array_equal(jnp.isnan(gradient), jnp.broadcast_to(wrong[:, None], X.shape))
+    wanted, pullback = jax.vjp(lambda x: f(x, good), X)
+    np.testing.assert_array_equal(jnp.where(wrong, 0, y), jnp.where(wrong, 0, wanted))
+    others = pullback(jnp.ones_like(wanted))[0]
+    np.testing.assert_array_equal(jnp.where(wrong[:, None], 0, gradient), jnp.where(wrong[:, None], 0, others))
+
+
+@pytest.mark.parametrize("index", [-100, -1, 0, 4, 1000])
+def test_ignored(index):
+    """0 in value, slope and curvature, whatever the logits hold; an ignored class in range is ignored too."""
+    labels = jnp.array([index, 1, index, 2, index, 3, index, 1])
+    held = X.at[0].set(jnp.nan).at[2].set(-jnp.inf).at[4].set(jnp.inf).at[6, 0].set(jnp.nan)
+
+    def f(x):
+        return sl.softmax_cross_entropy_with_integer_labels(
+            x, labels, ignore_index=index, label_smoothing=0.1, weights=jnp.ones(4), z_loss=0.1
+        )
+
+    for order in (f, jax.grad(lambda x: f(x).sum()), lambda x: jax.jvp(jax.grad(lambda x: f(x).sum()), (x,), (X,))[1]):
+        got = order(held)
+        assert jnp.all(got[::2] == 0)
+        assert jnp.all(jnp.isfinite(got[1::2]))
+        assert jnp.all(got[1::2] != 0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "int32", "uint32"])
+def test_integer_types(kind):
+    labels = jnp.array([0, 1, 2, 3, 0, 1, 2, 3])
+    for f in FUNCTIONS.values():
+        np.testing.assert_array_equal(f(X, labels.astype(kind)), f(X, labels))
+
+
+def test_numbers_of_a_thousand_classes_in_small_integers():
+    """A label that its type cannot tell from n: int8 and 200 classes."""
+    x = jnp.asarray(RNG.normal(size=(2, 200)), jnp.float32)
+    y = sl.softmax_cross_entropy_with_integer_labels(x, jnp.array([127, -1], jnp.int8))
+    np.testing.assert_allclose(y[0], jax.nn.logsumexp(x[0]) - x[0, 127], rtol=1e-6)
+    assert jnp.isnan(y[1])
+
+
+def test_several_class_axes():
+    """A label counts through the class axes in the order given, last fastest."""
+    x = jnp.asarray(RNG.normal(size=(2, 3, 4)), jnp.float32)
+    label = jnp.array([7, 11])
+    got = sl.softmax_cross_entropy_with_integer_labels(x, label, axis=(1, 2))
+    np.testing.assert_allclose(got, sl.softmax_cross_entropy_with_integer_labels(x.reshape(2, 12), label), rtol=1e-6)
+    got = sl.softmax_cross_entropy_with_integer_labels(x, label, axis=(2, 1))
+    turned = jnp.swapaxes(x, 1, 2).reshape(2, 12)
+    np.testing.assert_allclose(got, sl.softmax_cross_entropy_with_integer_labels(turned, label), rtol=1e-6)
+
+
+def test_first_axis():
+    label = jnp.array([1, 7, 3, 0])
+    got = sl.softmax_cross_entropy_with_integer_labels(X, label, axis=0)
+    np.testing.assert_allclose(got, sl.softmax_cross_entropy_with_integer_labels(X.T, label), rtol=1e-6)
+
+
+def test_masked_label():
+    """A label whose class is masked is absent: +inf with the slope of the others."""
+    where = jnp.array([True, False, True, True])
+    f = lambda x: sl.softmax_cross_entropy_with_integer_labels(x, jnp.array(1), where=where)  # noqa: E731
+    value, gradient = jax.value_and_grad(f)(jnp.zeros(4))
+    assert value == jnp.inf
+    assert jnp.all(jnp.isfinite(gradient))

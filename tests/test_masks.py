@@ -1,0 +1,138 @@
+"""NaN in an unmasked input reaches the output; a masked one never does, in value or gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import stablelogits_jax as sl
+
+RNG = np.random.default_rng(1)
+X = jnp.asarray(RNG.normal(size=(6, 5)) * 5, jnp.float32)
+Y = jnp.asarray(RNG.dirichlet(np.ones(5), 6), jnp.float32)
+LABEL = jnp.asarray(RNG.integers(5, size=6))
+WHERE = jnp.asarray(RNG.random((6, 5)) < 0.6).at[jnp.arange(6), LABEL].set(True).at[2].set(False)
+POISON = [np.nan, np.inf, -np.inf, 3e38]
+
+MASKED = {
+    "logsumexp": lambda x, where: sl.logsumexp(x, axis=-1, where=where),
+    "logsumexp, b": lambda x, where: sl.logsumexp(x, axis=-1, b=Y, where=where),
+    "logmeanexp": lambda x, where: sl.logmeanexp(x, axis=-1, where=where),
+    "softmax": lambda x, where: sl.softmax(x, where=where),
+    "entropy_from_logits": lambda x, where: sl.entropy_from_logits(x, where=where),
+    "kl_from_logits, p": lambda x, where: sl.kl_from_logits(x, X, where=where),
+    "kl_from_logits, q": lambda x, where: sl.kl_from_logits(X, x, where=where),
+    "log_prob_from_logits": lambda x, where: sl.log_prob_from_logits(x, LABEL, where=where),
+    "masked_mean": lambda x, where: sl.masked_mean(x, where=where, axis=-1),
+    "masked_mean, weights": lambda x, where: sl.masked_mean(x, where=where, weights=Y, axis=-1),
+    "sigmoid_binary_cross_entropy": lambda x, where: sl.sigmoid_binary_cross_entropy(x, Y, where=where),
+    "sigmoid_binary_cross_entropy, labels": lambda y, where: sl.sigmoid_binary_cross_entropy(X, y, where=where),
+    "softmax_cross_entropy": lambda x, where: sl.softmax_cross_entropy(x, Y, where=where),
+    "softmax_cross_entropy, labels": lambda y, where: sl.softmax_cross_entropy(X, y, where=where),
+    "softmax_cross_entropy, options": lambda x, where: sl.softmax_cross_entropy(
+        x, Y, where=where, label_smoothing=0.1, weights=Y[0], z_loss=0.1
+    ),
+    "softmax_cross_entropy_with_integer_labels": lambda x, where: sl.softmax_cross_entropy_with_integer_labels(
+        x, LABEL, where=where
+    ),
+    "softmax_cross_entropy_with_integer_labels, options": lambda x, where: sl.softmax_cross_entropy_with_integer_labels(
+        x, LABEL, where=where, label_smoothing=0.1, weights=Y[0], z_loss=0.1
+    ),
+    "z_loss": lambda x, where: sl.z_loss(x, where=where),
+}
+
+
+def check_masked(f):
+    """What a masked entry holds changes neither value, slope nor curvature, and its own slope is 0."""
+
+    def total(x):
+        y = f(x, WHERE)
+        return jnp.sum(jnp.where(jnp.isfinite(y), y, 0))
+
+    def all_orders(x):
+        gradient = jax.grad(total)
+        return f(x, WHERE), gradient(x), jax.jvp(gradient, (x,), (jnp.ones_like(x),))[1]
+
+    def forward(x):
+        return jax.jvp(lambda x: f(x, WHERE), (x,), (jnp.ones_like(x),))[1]
+
+    clean = jnp.where(WHERE, X, 1.0)
+    wanted, pushed = all_orders(clean), forward(clean)
+    assert jnp.all(jnp.where(WHERE, 0, wanted[1]) == 0)
+    for poison in POISON:
+        dirty = jnp.where(WHERE, X, poison)
+        for got, want in zip((*all_orders(dirty), forward(dirty)), (*wanted, pushed), strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=f"masked {poison}")
+
+
+def check_nan_reaches(f):
+    """A NaN in one example, not masked, makes that example NaN, and no other."""
+    everywhere = jnp.ones_like(WHERE)
+    bad = f(X.at[1, 3].set(jnp.nan), everywhere)
+    examples = bad.reshape(6, -1)
+    assert jnp.any(jnp.isnan(examples[1]))
+    assert not jnp.any(jnp.isnan(jnp.delete(examples, 1, axis=0)))
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masked(name):
+    check_masked(MASKED[name])
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_nan_reaches(name):
+    check_nan_reaches(MASKED[name])
+
+
+def test_log_softmax_of_masked_is_absent():
+    """log_softmax has no value for a masked class but -inf, and no slope."""
+    y, pullback = jax.vjp(lambda x: sl.log_softmax(x, where=WHERE), jnp.where(WHERE, X, jnp.nan))
+    np.testing.assert_array_equal(y == -jnp.inf, ~WHERE)
+    (gradient,) = pullback(jnp.where(WHERE, 1.0, 0.0))
+    assert jnp.all(jnp.isfinite(gradient))
+    assert jnp.all(jnp.where(WHERE, 0, gradient) == 0)
+
+
+EMPTY = {
+    "logsumexp": (-np.inf, lambda x, where: sl.logsumexp(x, axis=-1, where=where)),
+    "logmeanexp": (-np.inf, lambda x, where: sl.logmeanexp(x, axis=-1, where=where)),
+    "softmax": (0, lambda x, where: sl.softmax(x, where=where)),
+    "log_softmax": (-np.inf, lambda x, where: sl.log_softmax(x, where=where)),
+    **{name: (0, MASKED[name]) for name in MASKED if name.split(",")[0] not in ("logsumexp", "logmeanexp", "softmax")},
+}
+del EMPTY["log_prob_from_logits"], EMPTY["z_loss"]
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_nothing_left(name):
+    """Every class of an example out: the value of the table, and slope 0, whatever the example holds."""
+    wanted, f = EMPTY[name]
+    for x in (X, jnp.full_like(X, jnp.nan), jnp.full_like(X, -jnp.inf)):
+        y, pullback = jax.vjp(lambda x: f(x, jnp.zeros_like(WHERE)), x)
+        np.testing.assert_array_equal(y, jnp.full_like(y, wanted))
+        np.testing.assert_array_equal(pullback(jnp.ones_like(y))[0], jnp.zeros_like(x))
+        pushed = jax.jvp(lambda x: f(x, jnp.zeros_like(WHERE)), (x,), (jnp.ones_like(x),))[1]
+        np.testing.assert_array_equal(pushed, jnp.zeros_like(y))
+
+
+ALONG_CLASSES = [name for name in MASKED if "mean" not in name and "binary" not in name and not name.endswith("b")]
+
+
+@pytest.mark.parametrize("name", ALONG_CLASSES)
+def test_a_mask_of_examples(name):
+    """`where` without the class axis keeps or drops whole examples."""
+    f = MASKED[name]
+    keep = jnp.array([True, False, True, True, False, True])
+    np.testing.assert_array_equal(f(X, keep), f(X, jnp.broadcast_to(keep[:, None], X.shape)))
+
+
+def test_masked_mean_of_nothing():
+    """0 with zero gradient, also under a loss that is itself NaN."""
+    loss = jnp.array([jnp.nan, jnp.inf, 1.0])
+    for where in (jnp.zeros(3, bool), False):
+        value, gradient = jax.value_and_grad(lambda x, where=where: sl.masked_mean(x, where=where))(loss)
+        assert value == 0
+        np.testing.assert_array_equal(gradient, jnp.zeros(3))
+    value, gradient = jax.value_and_grad(lambda x: sl.masked_mean(x, weights=jnp.zeros(3)))(jnp.array([1.0, 2.0, 3.0]))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, jnp.zeros(3))

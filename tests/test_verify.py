@@ -1,0 +1,55 @@
+"""The command, the grids, and what is said where the extra is not installed."""
+
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import each
+
+from stablelogits_jax.verify import __main__ as command
+from stablelogits_jax.verify._grids import POINTS, ROWS
+from stablelogits_jax.verify._specs import SPECS
+
+
+@each(SPECS)
+def test_grids_are_full_finite_and_the_same_each_time(spec, dtype):
+    grid = spec.grid(dtype)
+    assert {len(a) for a in grid} in ({POINTS}, {ROWS})
+    for a, again in zip(grid, spec.grid(dtype), strict=True):
+        np.testing.assert_array_equal(a, again)
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            assert a.dtype == dtype
+            size = np.abs(a.astype(np.float64))
+            normal = (size == 0) | (size >= float(jnp.finfo(dtype).tiny))
+            assert np.all(normal), f"{spec}: {a[~normal]}"
+
+
+def test_table(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["verify", "softplus"])
+    assert command.main() == 0
+    out = capsys.readouterr().out
+    assert "softplus, beside jax.nn.softplus" in out
+    for word in ("float64", "float32", "bfloat16", "float16", "value", "slope", "curvature", "within its budget"):
+        assert word in out
+
+
+def test_unknown_name(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["verify", "softminus"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "no such function: softminus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["mpmath", "rich"])
+def test_without_the_extra(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; import stablelogits_jax; import stablelogits_jax.verify"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert f"stablelogits_jax.verify needs {missing}: pip install 'stablelogits_jax[verify]'" in run.stderr
+
+
+def test_the_package_does_not_need_the_extra():
+    code = "import sys; sys.modules.update(mpmath=None, rich=None); import stablelogits_jax as sl; sl.sigmoid(0.)"
+    subprocess.run([sys.executable, "-c", code], check=True)
