@@ -82,13 +82,20 @@ def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
 def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """(1 - y) sigmoid(x) - w y sigmoid(-x) in x, w softplus(-x) - softplus(x) in y, y softplus(-x) in w.
+    """(1 - y) sigmoid(x) - w y sigmoid(-x) in x, y softplus(-x) in w, and in y
+
+    w softplus(-x) - softplus(x) = (w - 1) softplus(-x) - x        which does not cancel at x = 0
 
     A certain label at an infinite logit is a class that is absent: it has no slope in y.
     """
+
+    def in_labels(x: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
+        matched = jnp.isinf(x) & (y == (x > 0).astype(y.dtype))
+        return jnp.where(jnp.isinf(x), jnp.where(matched, 0, -x), (w - 1) * _softplus(-x) - x)
+
     slopes = (
         lambda x, y, w: (1 - y) * _sigmoid(x) - w * y * _sigmoid(-x),
-        lambda x, y, w: jnp.where(jnp.isinf(x) & (y == (x > 0)), 0, w * _softplus(-x) - _softplus(x)),
+        in_labels,
         lambda x, y, w: _times(y, _softplus(-x)),
     )
     moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
@@ -148,13 +155,13 @@ def sigmoid_focal_loss(
 def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
     """log(1 - p_y) = log((1 - y) sigmoid(x) + y sigmoid(-x)).
 
-    With z the label's weight on the less likely class of the logit's two, and e = exp(-|x|), it is
-    log((1 - z) + z e) - log1p(e), a sum of terms >= 0 under the logarithm; at z = 1 it is -|x| - log1p(e).
+    With e = exp(-|x|), and far and near the label's shares of the class the logit speaks for and of the other, it is
+    log(near + far e) - log1p(e), a sum of terms >= 0 under the logarithm; at near = 0 it is -|x| - log1p(e).
     """
     a = jnp.abs(x)
     e = jnp.exp(-a)
-    z = jnp.where(x >= 0, y, 1 - y)
-    return jnp.where(z == 1, -a, jnp.log((1 - z) + z * e)) - jnp.log1p(e)
+    near, far = jnp.where(x >= 0, 1 - y, y), jnp.where(x >= 0, y, 1 - y)
+    return jnp.where(near == 0, -a, jnp.log(near + far * e)) - jnp.log1p(e)
 
 
 def _pull(x: jax.Array, y: jax.Array) -> jax.Array:

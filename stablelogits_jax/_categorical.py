@@ -38,17 +38,15 @@ def _examples(
 def _class_weights(
     function: str, weights: ArrayLike | None, shape: tuple[int, ...], axes: tuple[int, ...], x: jax.Array
 ) -> jax.Array | None:
-    """Weights of the classes, [n] like a row of `x`, in the type that is computed in."""
+    """Weights of the classes, [1, ..., n] beside the rows `x`, in the type that is computed in."""
     if weights is None:
         return None
     (w,), _ = _checks.floating(function, weights=weights)
     _checks.require_shape(function, "weights", w.shape, tuple(shape[a] for a in axes))
-    return w.astype(_checks.compute_type(x.dtype)).reshape(-1)
+    return w.astype(_checks.compute_type(x.dtype)).reshape(*(1,) * (x.ndim - 1), -1)
 
 
-def _finish(
-    function: str, loss: jax.Array, x: jax.Array, z_loss: ArrayLike, counted: jax.Array | None
-) -> jax.Array:
+def _finish(function: str, loss: jax.Array, x: jax.Array, z_loss: ArrayLike, counted: jax.Array | None) -> jax.Array:
     """The loss with its z-loss, and 0 for the examples that do not count."""
     z = _checks.option(function, "z_loss", z_loss, loss.dtype)
     if not _checks.is_zero(z):
@@ -176,17 +174,14 @@ def softmax_cross_entropy_with_integer_labels(
     smoothing = _checks.option(name, "label_smoothing", label_smoothing, _checks.compute_type(x.dtype), 0, 1)
     loss = _rows.surprisal(x, labels)
     if w is not None:
-        loss = _times(jnp.take(w, labels, mode="fill", fill_value=0), loss)
+        loss = _times(jnp.take(w.reshape(-1), labels, mode="fill", fill_value=0), loss)
     if not _checks.is_zero(smoothing):
         share = _uniform(x, mask) if w is None else w * _uniform(x, mask)
-        share = jnp.broadcast_to(share, jnp.broadcast_shapes(share.shape, x.shape))
         loss = _times(1 - smoothing, loss) + _times(smoothing, _cross_entropy_of(x, share))
     return _finish(name, loss, x, z_loss, counted)
 
 
-def smooth_labels(
-    labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where: ArrayLike | None = None
-) -> jax.Array:
+def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
     r"""Labels mixed with the uniform distribution, :math:`(1 - \alpha) y + \alpha / K`.
 
     Args:
@@ -258,10 +253,10 @@ def _squared_log_normalizer(x: jax.Array) -> jax.Array:
 
 
 def _uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """1 / K for each kept class, [..., n], or [n] where all rows are alike."""
+    """1 / K for each kept class, [..., n], or [1, ..., n] where all rows are alike."""
     dtype = _checks.compute_type(x.dtype)
     if mask is None:
-        return jnp.full(x.shape[-1:], 1 / x.shape[-1], dtype)
+        return jnp.full((*(1,) * (x.ndim - 1), x.shape[-1]), 1 / x.shape[-1], dtype)
     kept = jnp.sum(mask, -1, keepdims=True).astype(dtype)
     return jnp.where(mask, 1 / jnp.maximum(kept, 1), 0)
 

@@ -75,9 +75,7 @@ def logsumexp(
     return y if b is None else jnp.where(sign < 0, jnp.nan, y)
 
 
-def logmeanexp(
-    x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, keepdims: bool = False
-) -> jax.Array:
+def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, keepdims: bool = False) -> jax.Array:
     r"""The log of a mean known by the logs of its terms, :math:`\log \frac1n \sum_i e^{x_i}`.
 
     Args:

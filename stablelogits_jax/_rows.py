@@ -233,17 +233,35 @@ surprisal = with_stats(_surprisal)
 # Sums with factors ------------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
 def signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log|sum b exp(x)| and the sign of the sum."""
+    """log|sum b exp(x)| and the sign of the sum. x is shifted before log|b| is added, or it would round it off."""
+    b = as_type(b, compute_type(x.dtype))
+    top = jnp.max(jax.lax.stop_gradient(jnp.where(b == 0, -jnp.inf, as_type(x, b.dtype))), -1, keepdims=True)
+    y, sign = _signed_logsumexp(_aligned(x, top), b)
+    return top[..., 0] + y, sign
+
+
+@jax.custom_jvp
+def _aligned(x: jax.Array, top: jax.Array) -> jax.Array:
+    """x - top as another name of x: what is added back later cancels in every slope. Where b = 0, x may be above top."""
+    x = as_type(x, top.dtype)
+    return jnp.where(x > top, x - top, _shift(x, top))
+
+
+@_aligned.defjvp
+def _aligned_jvp(primals: tuple, tangents: tuple) -> tuple:
+    y = _aligned(*primals)
+    return y, as_type(tangents[0], y.dtype)
+
+
+@jax.custom_jvp
+def _signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return _split_signs(x, b)
 
 
 @jax.jit
 def _split_signs(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """|b| exp(x) = exp(x + log|b|): the positive and the negative terms are summed apart, then subtracted once."""
-    dtype = compute_type(x.dtype)
-    x, b = as_type(x, dtype), as_type(b, dtype)
     log_terms = jnp.where(b == 0, -jnp.inf, x + jnp.log(jnp.abs(jnp.where(b == 0, 1, b))))
     plus = logsumexp(jnp.where(b < 0, -jnp.inf, log_terms))
     minus = logsumexp(jnp.where(b < 0, log_terms, -jnp.inf))
@@ -251,18 +269,16 @@ def _split_signs(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y, jnp.sign(_difference(plus, minus))
 
 
-@partial(signed_logsumexp.defjvp, symbolic_zeros=True)
+@partial(_signed_logsumexp.defjvp, symbolic_zeros=True)
 def _signed_logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """sign exp(x - y) (b x_dot + b_dot). The x part goes by the rules of the two sums, which keep the tails; they know
-    nothing of a term with b = 0, whose x part is 0 but grows with b."""
+    """By the rules of the two sums, which keep the tails, but for the terms with b = 0, of which they know nothing: those
+    add sign exp(x - y) (b_dot + b x_dot)."""
     (x, b), (x_dot, b_dot) = primals, tangents
-    y, sign = signed_logsumexp(x, b)
-    b = as_type(b, y.dtype)
-    slope = jnp.exp(as_type(x, y.dtype) - y[..., None]) * sign[..., None]
+    y, sign = _signed_logsumexp(x, b)
     y_dot = jnp.zeros_like(y)
+    at_zero = jnp.where(b == 0, jnp.exp(x - y[..., None]) * sign[..., None], 0)
     if not isinstance(x_dot, SymbolicZero):
-        y_dot += jax.jvp(lambda x: _split_signs(x, b)[0], (x,), (x_dot,))[1]
-        y_dot += inner(jnp.where(b == 0, slope * b, 0), x_dot)
+        y_dot += jax.jvp(lambda x: _split_signs(x, b)[0], (x,), (x_dot,))[1] + inner(at_zero * b, x_dot)
     if not isinstance(b_dot, SymbolicZero):
-        y_dot += inner(slope, b_dot)
+        y_dot += jax.jvp(lambda b: _split_signs(x, b)[0], (b,), (b_dot,))[1] + inner(at_zero, b_dot)
     return (y, sign), (y_dot, jnp.zeros_like(sign))

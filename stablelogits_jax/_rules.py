@@ -1,25 +1,24 @@
 """Floor 1: the cores of the functions of one or two logits or probabilities, and their rules.
 
 Every derivative is made of functions of this file, so that the family is closed under differentiation and each order is
-as good as the one before. With s = sigmoid, b = bell, t = tanh_half, q = bose:
+as good as the one before. With s = sigmoid, b = bell, t = tanh, q = bose:
 
-    softplus' = s      s' = b           b' = -b t        t' = 2 b
+    softplus' = s      s' = b           b'(x) = -b(x) t(x / 2)
+    log_cosh' = t      t' = sech^2      (sech^2)' = -2 sech^2 t
     log1mexp' = q      q' = -q (1 + q)
     logit' = slope     slope' = slope slope (2 p - 1)
 """
 
+from collections.abc import Callable
 from functools import partial
 from math import factorial, log
-from typing import Any, Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from stablelogits_jax import _checks
 from stablelogits_jax._double_float import INV_E, LN_2, two_part
-
-ArrayLike = Any
 
 
 def _define_slopes(f: Any, *slopes: Callable) -> None:
@@ -88,14 +87,24 @@ def _bell(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 @jax.jit
-def _tanh_half(x: jax.Array) -> jax.Array:
-    """tanh(x / 2) = 2 sigmoid(x) - 1, with a rule that does not form 1 - tanh^2."""
-    return jnp.tanh(x / 2)
+def _tanh(x: jax.Array) -> jax.Array:
+    """tanh(x), with a rule that does not form 1 - tanh^2."""
+    return jnp.tanh(x)
+
+
+@jax.custom_jvp
+@jax.jit
+def _sech_squared(x: jax.Array) -> jax.Array:
+    """(2 e / (1 + e^2))^2 with e = exp(-|x|), squared last: exp(-2 |x|) underflows before its fourfold does."""
+    e = jnp.exp(-jnp.abs(x))
+    sech = 2 * e / (1 + e * e)
+    return sech * sech
 
 
 _define_slopes(_sigmoid, _bell)
-_define_slopes(_bell, lambda x: -_bell(x) * _tanh_half(x))
-_define_slopes(_tanh_half, lambda x: 2 * _bell(x))
+_define_slopes(_bell, lambda x: -_bell(x) * _tanh(x / 2))
+_define_slopes(_tanh, _sech_squared)
+_define_slopes(_sech_squared, lambda x: -2 * _sech_squared(x) * _tanh(x))
 
 
 @jax.custom_jvp
@@ -115,19 +124,22 @@ def _log_sigmoid(x: jax.Array) -> jax.Array:
 @jax.custom_jvp
 @jax.jit
 def _log_cosh(x: jax.Array) -> jax.Array:
-    """With a = |x| and m = exp(-a) - 1:
+    """With a = |x|:
     (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
-    (2) a - log 2 + log1p((1 + m)^2)       cancels to 0 for small a, where the truth is a^2 / 2
-    (3) cosh a - 1 = m^2 / (2 (1 + m)), so log1p of it        1 + m underflows for large a: below a = 2 only
+    (2) a - log 2 + log1p(exp(-2 a))       cancels to 0 for small a, where the truth is a^2 / 2
+    (3) log1p(cosh a - 1) by the series a^2 / 2! + a^4 / 4! + ..., whose terms are positive        for a < 2
     """
     a = jnp.abs(x)
-    m = jnp.expm1(-a)
     small = a < 2
-    u = jnp.where(small, m * m / (2 * (1 + m)), (1 + m) * (1 + m))
+    square = jnp.where(small, a * a, 0)
+    series = jnp.zeros_like(a)
+    for k in range(28, 0, -2):  # 4^15 / 30! is below 2^-53 of the sum
+        series = series * square + 1 / factorial(k)
+    u = jnp.where(small, square * series, jnp.exp(-2 * a))
     return jnp.where(small, 0, a - float(LN_2)) + jnp.log1p(u)
 
 
-_define_slopes(_log_cosh, lambda x: _tanh_half(2 * x))
+_define_slopes(_log_cosh, _tanh)
 
 
 # The inverse of the sigmoid ---------------------------------------------------------------------------------------
@@ -303,13 +315,13 @@ def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     """log(p / q) for p, q >= 0, with hi and lo the larger and the smaller:
     (1) log(p / q)        the rounded quotient loses every digit near p = q
     (2) +-log1p((hi - lo) / lo)        hi - lo is exact there; the quotient overflows when p and q are far apart
-    (3) then hi is scaled by the smallest normal float, whose logarithm is added again
+    (3) then hi is scaled by the smallest normal float, whose logarithm is taken off again; it is still above 4 lo
     """
     hi, lo = jnp.maximum(p, q), jnp.minimum(p, q)
     tiny = float(jnp.finfo(hi.dtype).tiny)
     ratio = (hi - lo) / lo
     far = jnp.isinf(ratio)
-    y = jnp.log1p(jnp.where(far, hi * tiny / lo, ratio)) + jnp.where(far, -log(tiny), 0)
+    y = jnp.log1p(jnp.where(far, hi / (lo / tiny) - 1, ratio)) + jnp.where(far, -log(tiny), 0)
     return jnp.where(p == q, 0, jnp.where(p < q, -y, y))
 
 

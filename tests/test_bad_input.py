@@ -128,7 +128,6 @@ CASES = [
     (ValueError, "logsumexp axis", lambda f: f(X, axis=5)),
     (ValueError, "logsumexp axis", lambda f: f(X, axis=())),
     (ValueError, "logsumexp where", lambda f: f(X, where=jnp.ones((2, 4, 3), bool))),
-    (ValueError, "logsumexp b", lambda f: f(X, b=jnp.ones((2, 4, 3)))),
     (ValueError, "logsumexp b", lambda f: f(X, b=jnp.ones(5))),
     (ValueError, "logmeanexp axis", lambda f: f(X, axis=-3)),
     (ValueError, "softmax axis", lambda f: f(X, axis=2)),
@@ -172,5 +171,6 @@ def test_every_name_is_here():
 
 
 def test_numpy_types_are_refused_alike():
-    with refused(TypeError, "sigmoid", "int64"):
-        sl.sigmoid(np.int64(1))
+    for value in (np.int64(1), np.bool_(True), np.zeros(3, np.int8)):
+        with refused(TypeError, "sigmoid", "x"):
+            sl.sigmoid(value)

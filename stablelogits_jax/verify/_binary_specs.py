@@ -3,13 +3,14 @@
 from functools import partial
 from math import inf, nan
 
+import jax.numpy as jnp
 import numpy as np
 from mpmath import mpf
 
 from stablelogits_jax.verify._elementwise_specs import sigmoid
 from stablelogits_jax.verify._grids import generator, line
 from stablelogits_jax.verify._oracle import exp, log, power
-from stablelogits_jax.verify._scales import binary_slope, focal_curvature, focal_slope
+from stablelogits_jax.verify._scales import binary_slope, focal_curvature, focal_slope, focal_value
 from stablelogits_jax.verify._spec import Limit, Spec
 
 SMOOTHING, POSITIVE, ALPHA, GAMMA = 0.125, 2.5, 0.25, 1.5
@@ -25,11 +26,12 @@ def focal(x, y, gamma=2.0):
 
 
 def logits_and_shares(dtype):
-    """Logits with labels from 0 to 1, half of them certain."""
+    """Logits with labels from 0 to 1, half of them certain, and all of them where a share of a tail would be flushed."""
     (x,) = line(dtype)
     rng = generator()
+    tail = np.abs(x.astype(np.float64)) > -np.log(float(jnp.finfo(dtype).tiny)) - 12
     soft = rng.choice([rng.random(x.size), 1e-4 + rng.random(x.size) * 1e-3, 1 - rng.random(x.size) * 1e-2])
-    return x, np.where(rng.random(x.size) < 0.5, rng.integers(2, size=x.size), soft).astype(dtype)
+    return x, np.where((rng.random(x.size) < 0.5) | tail, rng.integers(2, size=x.size), soft).astype(dtype)
 
 
 def masked_shares(dtype):
@@ -85,7 +87,7 @@ BINARIES = (
         logits_and_shares,
         budget=(6, 8, 12),
         wrt=(0, 1),
-        scale=(None, focal_slope, focal_curvature),
+        scale=(focal_value, focal_slope, focal_curvature),
         limits=BINARY_LIMITS,
         peer="optax.losses.sigmoid_focal_loss",
     ),
@@ -97,7 +99,7 @@ BINARIES = (
         wrt=(0,),
         call=lambda f: partial(f, alpha=ALPHA, gamma=GAMMA),
         scale=(
-            None,
+            partial(focal_value, gamma=GAMMA),
             lambda *args: focal_slope(*args, gamma=GAMMA)[:, :, :1],
             lambda *args: focal_curvature(*args, gamma=GAMMA)[:, :, :1, :1],
         ),

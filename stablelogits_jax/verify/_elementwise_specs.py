@@ -1,7 +1,9 @@
 """The functions of one logit, of one probability and of two of them."""
 
+from functools import partial
 from math import inf, nan
 
+import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax.verify._grids import line, plane
@@ -21,6 +23,13 @@ def sigmoid(x):
 def apart(a, b):
     """Whether a - b is a normal number of every type with float32's exponents: a subnormal one is flushed to 0."""
     return a - b >= 2.0**-126
+
+
+def apart_and_unflushed(dtype, a, b):
+    """Nor is one of the slopes' terms exp(-a), exp(b) and exp(b - a) flushed where the others are not."""
+    smallest = -np.log(float(jnp.finfo(dtype).tiny))
+    flushed = [(smallest < d) & (d < smallest + 40) for d in (a, -b, a - b)]
+    return apart(a, b) & ~np.any(flushed, axis=0)
 
 
 ELEMENTWISE = (
@@ -52,7 +61,7 @@ ELEMENTWISE = (
         "softplus_inverse",
         lambda y: log(exp(y) - 1),
         lambda dtype: line(dtype, low=0),
-        budget=(4, 4, 4),
+        budget=(6, 6, 8),
         limits=(Limit((inf,), inf, (1,)), Limit((0,), -inf, (inf,)), Limit((-1,), nan, (nan,)), NOT_A_NUMBER),
     ),
     Spec(
@@ -73,7 +82,7 @@ ELEMENTWISE = (
         "logitexp",
         lambda log_p: log(exp(log_p) / (1 - exp(log_p))),
         lambda dtype: line(dtype, high=0),
-        budget=(4, 4, 4),
+        budget=(6, 6, 8),
         limits=(Limit((-inf,), -inf, (1,)), Limit((0,), inf, (inf,)), Limit((0.5,), nan, (nan,)), NOT_A_NUMBER),
     ),
     Spec(
@@ -88,7 +97,7 @@ ELEMENTWISE = (
         "log_cosh",
         lambda x: log((exp(x) + exp(-x)) / 2),
         line,
-        budget=(4, 4, 4),
+        budget=(4, 4, 6),
         limits=(Limit((inf,), inf, (1,)), Limit((-inf,), inf, (-1,)), NOT_A_NUMBER),
         peer="optax.losses.log_cosh",
     ),
@@ -137,7 +146,7 @@ ELEMENTWISE = (
         "log_sigmoid_diff",
         # Over one denominator: as written, 1 - 1 takes a million digits where both logits are large.
         lambda a, b: log((exp(a) - exp(b)) / ((1 + exp(a)) * (1 + exp(b)))),
-        lambda dtype: plane(dtype, apart),
+        lambda dtype: plane(dtype, partial(apart_and_unflushed, dtype)),
         budget=(4, 6, 8),
         wrt=(0, 1),
         scale=(None, tail, tail),

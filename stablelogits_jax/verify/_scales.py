@@ -121,15 +121,19 @@ def divergence_slope(truth, x, y):
     """In x as for the entropy, with the larger of log p and log q; in y for q - p = q (1 - p) - p (1 - q)."""
     in_x = np.einsum("rii->ri", _between(x, np.maximum(*_information(x, y))))
     in_y = np.maximum(softmax(y) * others(softmax(x)), softmax(x) * others(softmax(y)))
-    return np.concatenate([in_x, in_y], axis=-1)[:, None, :]
+    return np.maximum(np.concatenate([in_x, in_y], axis=-1)[:, None, :], tail(truth))
 
 
 def divergence_curvature(truth, x, y):
-    """In x twice as for the slope; nothing cancels elsewhere."""
+    """In x twice as for the slope. In one of x and one of y it is the slope of w_i - p_i sum w with w = -p log q: what
+    is left there is p_i p_j, or -p_i (1 - p_i), of terms as large as p_i (1 - p_i)."""
     n = x.shape[-1]
+    p = softmax(x)
     both = np.zeros((len(x), 2 * n, 2 * n))
     both[:, :n, :n] = _between(x, np.maximum(*_information(x, y)))
-    return both[:, None]
+    both[:, :n, n:] = (p * others(p))[:, :, None]
+    both[:, n:, :n] = (p * others(p))[:, None, :]
+    return np.maximum(both[:, None], tail(truth))
 
 
 def average(truth, loss, weights):
@@ -177,6 +181,12 @@ def focal_terms(x, y, gamma):
     c = y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x)
     inverse = np.divide(1, miss, out=np.zeros_like(miss), where=miss > 0)
     return miss**gamma, c, (1 - y) * p + y * q, p * q * inverse, np.abs(p - q) * inverse
+
+
+def focal_value(truth, x, y, gamma=2.0):
+    """(1 - p_y)^gamma = exp(gamma log(1 - p_y)) inherits the rounding of the exponent, |exponent| half-ulps of it."""
+    m, *_ = focal_terms(x, y, gamma)
+    return np.abs(truth) * np.maximum(1, np.abs(np.log(np.where(m > 0, m, 1))))[:, None]
 
 
 def focal_slope(truth, x, y, gamma=2.0, factor=1.0):

@@ -1,0 +1,165 @@
+"""What the accuracy tests do not go through: linearize, export, shard_map, Hessians, third order, chains, vmap axes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import PLAIN, WAYS, check_accuracy, each, spec_of
+from jax.sharding import Mesh, PartitionSpec
+from mpmath import mpf, workprec
+
+import stablelogits_jax as sl
+from stablelogits_jax.verify._metric import Exact, ulp_error
+from stablelogits_jax.verify._oracle import along
+
+FLOAT32 = jnp.dtype("float32")
+
+
+def arguments(spec):
+    return [jnp.asarray(a) for a in spec.grid(FLOAT32)]
+
+
+def of_first(spec):
+    """The first argument, and ours as a function of it alone."""
+    x, *rest = arguments(spec)
+    return x, lambda x: spec.ours()(x, *rest)
+
+
+def same(got, wanted, what, ulps=4):
+    """Two compilations of one formula: a few ulps apart, where neither is flushed."""
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    tiny = float(jnp.finfo(FLOAT32).tiny)
+    np.testing.assert_allclose(got, wanted, rtol=ulps * 2.0**-23, atol=128 * tiny, err_msg=what)
+
+
+@each(PLAIN)
+def test_linearize(spec):
+    """The linear map of linearize is the slope in forward mode, and its transpose that in reverse mode."""
+    x, f = of_first(spec)
+    x_dot = jnp.ones_like(x)
+    y, push = jax.linearize(f, x)
+    value, pushed = jax.jvp(f, (x,), (x_dot,))
+    same(y, value, "value")
+    same(push(x_dot), pushed, "tangent", 32)
+    pulled = jax.linear_transpose(push, x)(jnp.ones_like(y))[0]
+    same(pulled, jax.vjp(f, x)[1](jnp.ones_like(y))[0], "cotangent", 32)
+
+
+@each(PLAIN)
+def test_export(spec):
+    """Lowered ahead of time and called back, value and gradient."""
+    x, f = of_first(spec)
+    exported = jax.export.export(jax.jit(f))(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    same(exported.call(x), f(x), "value")
+    got, wanted = (jax.vjp(g, x) for g in (exported.call, f))
+    same(got[1](jnp.ones_like(got[0]))[0], wanted[1](jnp.ones_like(wanted[0]))[0], "gradient", 32)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@each(PLAIN)
+def test_lowers_for(spec, platform):
+    """Value and gradient lower for machines that are not here."""
+    x, f = of_first(spec)
+    both = jax.jit(lambda x: jax.vjp(f, x)[1](jnp.ones_like(f(x))))
+    jax.export.export(both, platforms=[platform])(jax.ShapeDtypeStruct(x.shape, x.dtype))
+
+
+@each(PLAIN)
+def test_shard_map(spec):
+    """Examples over a mesh axis, of one device."""
+    mesh = Mesh(np.array(jax.devices()[:1]), "batch")
+    spread = PartitionSpec("batch")
+
+    def sharded(f):
+        return lambda *args: jax.shard_map(f, mesh=mesh, in_specs=spread, out_specs=spread)(*args)
+
+    check_accuracy(sharded(spec.ours()), spec, FLOAT32)
+
+
+@pytest.mark.parametrize("name", ["softplus", "log_sigmoid", "sigmoid", "logit", "log1mexp", "log_cosh", "logitexp"])
+def test_third_order(name):
+    """Every order is as good as the first: the third by forward mode three times, and by reverse within."""
+    spec = spec_of(name)
+    (x,) = arguments(spec)
+    x = x[:256]
+    f = spec.ours()
+
+    def derivative(g):
+        return lambda x: jax.jvp(g, (x,), (jnp.ones_like(x),))[1]
+
+    def gradient(g):
+        return jax.grad(lambda x: jnp.sum(g(x)))
+
+    with workprec(1200):
+        numbers = [along(spec.formula, [float(a)], (0,), {0: mpf(1)}, 3)[3].item() for a in x]
+        exact = Exact.of(np.array(numbers, dtype=object))
+    forward, mixed = derivative(derivative(derivative(f))), derivative(gradient(derivative(f)))
+    for third in (forward, mixed, gradient(gradient(gradient(f)))):
+        result = np.asarray(jax.jit(third)(x))
+        errors = ulp_error(result, exact, third_scale(name, np.asarray(x, np.float64)))
+        at = np.argmax(errors)
+        assert errors[at] <= 16, (name, float(x[at]), result[at], exact.rounded()[at])
+
+
+def third_scale(name, x):
+    """sigmoid''' = b (t^2 - 2 b) crosses zero, as do the others made of it: the larger term."""
+    e = np.exp(-np.abs(x if name != "log_cosh" else 2 * x))
+    b, t = e / (1 + e) ** 2, (1 - e) / (1 + e)
+    return b * np.maximum(t * t, 2 * b) if name == "sigmoid" else 0.0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_in_a_chain(way):
+    """Behind and before one another: logit(sigmoid(x)) = x has slope 1, and softplus_inverse(softplus(x)) too."""
+    x = jnp.linspace(-80, 15, 257)
+    for chain in (
+        lambda x: sl.logitexp(sl.log_sigmoid(x)),
+        lambda x: sl.softplus_inverse(sl.softplus(x)),
+        lambda x: sl.logaddexp(sl.logsubexp(x, x - 1), x - 1),
+    ):
+        slope = jax.jit(jax.grad(lambda x, chain=chain: jnp.sum(WAYS[way](chain)(x))))(x)
+        np.testing.assert_allclose(slope, 1, rtol=3e-5)
+
+
+def test_hessian_of_a_batch_loss():
+    """jax.hessian of a mean loss: symmetric, positive semidefinite, and zero along equal shifts."""
+    x = jnp.asarray(np.random.default_rng(6).normal(size=(3, 4)) * 5, jnp.float32)
+    label = jnp.array([0, 3, 1])
+
+    def loss(x):
+        return sl.masked_mean(sl.softmax_cross_entropy_with_integer_labels(x, label))
+
+    modes = (jax.jacfwd, jax.jacrev)
+    for hessian in (jax.hessian(loss), *(outer(inner(loss)) for outer in modes for inner in modes)):
+        h = np.asarray(jax.jit(hessian)(x)).reshape(12, 12)
+        np.testing.assert_allclose(h, h.T, atol=1e-8)
+        assert np.linalg.eigvalsh(h.astype(np.float64)).min() > -1e-7
+        np.testing.assert_allclose(h.reshape(12, 3, 4).sum(-1), 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (1, 1), (0, 1)])
+def test_vmap_axes(axes):
+    """Logits and labels batched apart, together, and along different axes."""
+    rng = np.random.default_rng(7)
+    x = jnp.asarray(rng.normal(size=(3, 3, 3)), jnp.float32)
+    y = jnp.asarray(rng.dirichlet(np.ones(3), (3, 3)), jnp.float32)
+    given = [v[0] if axis is None else v for v, axis in zip((x, y), axes, strict=True)]
+    got = jax.vmap(sl.softmax_cross_entropy, in_axes=axes)(*given)
+    for i in range(3):
+        a, b = (v if axis is None else jnp.take(v, i, axis) for v, axis in zip(given, axes, strict=True))
+        np.testing.assert_allclose(got[i], sl.softmax_cross_entropy(a, b), rtol=1e-6)
+
+
+def test_inside_control_flow():
+    """while_loop, cond and scan carry the functions like any other."""
+
+    def newton(y):
+        """softplus(x) = y for x, by Newton's method in a while loop."""
+        step = lambda x: x - (sl.softplus(x) - y) / sl.sigmoid(x)  # noqa: E731
+        return jax.lax.while_loop(lambda x: jnp.abs(sl.softplus(x) - y) > 1e-6, step, y)
+
+    y = jnp.float32(2.0)
+    np.testing.assert_allclose(jax.jit(newton)(y), sl.softplus_inverse(y), rtol=1e-5)
+    f = jax.jit(jax.grad(lambda x: jax.lax.cond(x > 0, sl.softplus, sl.log_sigmoid, x)))
+    np.testing.assert_allclose(f(2.0), sl.sigmoid(2.0), rtol=1e-6)
+    np.testing.assert_allclose(f(-2.0), sl.sigmoid(2.0), rtol=1e-6)
