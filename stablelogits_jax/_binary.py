@@ -8,12 +8,12 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
-from stablelogits_jax._rules import _difference, _log_sigmoid, _sigmoid, _softplus, _times
+from stablelogits_jax._rules import _difference, _log_sigmoid, _sigmoid, _softplus, _tanh, _times
 
 
 def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Both in the logits' compute type; the labels broadcast to the logits, never the other way round."""
-    (x,), dtype = _checks.widened(function, logits=logits)
+    (x,), _ = _checks.widened(function, logits=logits)
     y = _checks.as_array(function, "labels", labels)
     return x, _checks.broadcast(function, "labels", y.astype(x.dtype), x.shape)
 
@@ -26,10 +26,10 @@ def sigmoid_binary_cross_entropy(
     label_smoothing: ArrayLike = 0.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Cross entropy of a Bernoulli label, :math:`-w y \log \sigma(x) - (1 - y) \log(1 - \sigma(x))`.
+    r"""Cross entropy of a Bernoulli label, $-w y \log \sigma(x) - (1 - y) \log(1 - \sigma(x))$.
 
-    The logarithm of a rounded sigmoid is -inf or loses its tail; here the loss is a sum of softplus(-x) and softplus(x),
-    neither of which is negative.
+    The logarithm of a rounded sigmoid is -inf or loses its tail; here the loss is a sum of softplus(-x) and
+    softplus(x), neither of which is negative.
 
     Args:
         logits: of any shape.
@@ -53,7 +53,7 @@ def sigmoid_binary_cross_entropy(
         1.929e-22 50
 
     References:
-        Goodfellow et al., `Deep Learning <http://www.deeplearningbook.org/contents/prob.html>`_, 2016.
+        Goodfellow et al., [Deep Learning](http://www.deeplearningbook.org/contents/prob.html), 2016.
     """
     name = "sigmoid_binary_cross_entropy"
     x, y = _logits_and_labels(name, logits, labels)
@@ -110,10 +110,10 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
 def sigmoid_focal_loss(
     logits: ArrayLike, labels: ArrayLike, alpha: ArrayLike | None = None, gamma: ArrayLike = 2.0
 ) -> jax.Array:
-    r"""Cross entropy scaled down where the prediction is good, :math:`\alpha_y (1 - p_y)^\gamma` times it.
+    r"""Cross entropy scaled down where the prediction is good, $\alpha_y (1 - p_y)^\gamma$ times it.
 
-    With :math:`p_y = y \sigma(x) + (1 - y) \sigma(-x)` and :math:`\alpha_y = y \alpha + (1 - y) (1 - \alpha)`. The power
-    of a rounded 1 - p loses the tail; here it is taken of a log-probability.
+    With $p_y = y \sigma(x) + (1 - y) \sigma(-x)$ and $\alpha_y = y \alpha + (1 - y) (1 - \alpha)$. The
+    power of a rounded 1 - p loses the tail; here it is taken of a log-probability.
 
     Args:
         logits: of any shape.
@@ -136,7 +136,7 @@ def sigmoid_focal_loss(
         8.757e-27 20
 
     References:
-        Lin et al., `Focal Loss for Dense Object Detection <https://arxiv.org/abs/1708.02002>`_, 2017.
+        Lin et al., [Focal Loss for Dense Object Detection](https://arxiv.org/abs/1708.02002), 2017.
     """
     name = "sigmoid_focal_loss"
     x, y = _logits_and_labels(name, logits, labels)
@@ -170,11 +170,6 @@ def _pull(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.exp(jnp.maximum(plus, minus) + _difference(jnp.minimum(plus, minus), _log_miss(x, y)))
 
 
-def _miss_slope(x: jax.Array, log_miss: jax.Array) -> jax.Array:
-    """The slope of log(1 - p_y) in y: (sigmoid(-x) - sigmoid(x)) / (1 - p_y)."""
-    return jnp.exp(_difference(_log_sigmoid(-x), log_miss)) - jnp.exp(_difference(_log_sigmoid(x), log_miss))
-
-
 @partial(_log_miss.defjvp, symbolic_zeros=True)
 def _log_miss_jvp(primals: tuple, tangents: tuple) -> tuple:
     (x, y), (x_dot, y_dot) = primals, tangents
@@ -183,7 +178,7 @@ def _log_miss_jvp(primals: tuple, tangents: tuple) -> tuple:
     if not isinstance(x_dot, SymbolicZero):
         dot += x_dot * (1 - 2 * y) * _pull(x, y)
     if not isinstance(y_dot, SymbolicZero):
-        dot += y_dot * _miss_slope(x, log_miss)
+        dot -= y_dot * _tanh(x / 2) * jnp.exp(-log_miss)
     return log_miss, dot
 
 
@@ -212,7 +207,9 @@ def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
                 c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
                 total += dot * (m * (c_x + gamma * (1 - 2 * y) * _times(_pull(x, y), c)))
             elif i == 1:
-                total += dot * (_times(m, -x) + gamma * _times(loss, _miss_slope(x, log_miss)))
+                total += dot * (
+                    _times(m, -x) - (gamma * _tanh(x / 2)) * _times(jnp.exp(_times(gamma - 1, log_miss)), c)
+                )
             else:
                 total += dot * _times(loss, log_miss)
         return total

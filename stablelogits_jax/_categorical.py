@@ -64,7 +64,7 @@ def softmax_cross_entropy(
     weights: ArrayLike | None = None,
     z_loss: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Cross entropy of labels that give each class a share, :math:`-\sum_i w_i y_i \log \mathrm{softmax}(x)_i`.
+    r"""Cross entropy of labels that give each class a share, $-\sum_i w_i y_i \log \mathrm{softmax}(x)_i$.
 
     The usual form gives exactly 0 for logits [17, 0] and label [1, 0], NaN for an absent class without a share, and NaN
     for a row of -inf. `safe_softmax_cross_entropy` is another name of this function.
@@ -106,7 +106,8 @@ def softmax_cross_entropy(
         y = (1 - smoothing) * y + smoothing * _uniform(x, mask)
     w = _class_weights(name, weights, shape, axes, x)
     y = y if w is None else w * y
-    y = y if mask is None else jnp.where(mask, y, 0)
+    if mask is not None:  # a share of a masked class is lost, as a masked label is; what it holds reaches no slope
+        y = jnp.where(mask, y, (y > 0).astype(y.dtype))
     return _finish(name, _cross_entropy_of(x, y), x, z_loss, counted)
 
 
@@ -124,7 +125,7 @@ def softmax_cross_entropy_with_integer_labels(
     weights: ArrayLike | None = None,
     z_loss: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Cross entropy of integer labels, :math:`-w_y \log \mathrm{softmax}(x)_y`.
+    r"""Cross entropy of integer labels, $-w_y \log \mathrm{softmax}(x)_y$.
 
     The usual form, logsumexp minus the label's logit, is exactly 0 for logits [17, 0] and label 0. No one-hot array is
     made, and the backward pass keeps the logits alone.
@@ -141,9 +142,9 @@ def softmax_cross_entropy_with_integer_labels(
 
     Returns:
         Losses in [0, inf] of the labels' shape, float32 for 16-bit logits.
-        Limits: +inf where the label's class is absent (-inf) or masked, with the finite slope softmax minus label; a row
-        of -inf has loss +inf and slope 0; a row masked by where has loss 0 and slope 0; NaN in value and slope for
-        a label outside [0, K); NaN at NaN.
+        Limits: +inf where the label's class is absent (-inf) or masked, with the finite slope softmax minus label; a
+        row of -inf has loss +inf and slope 0; a row masked by where has loss 0 and slope 0; NaN in value and slope
+        for a label outside [0, K); NaN at NaN.
 
     Raises:
         TypeError: the logits or weights are not float64, float32, bfloat16 or float16, the labels or ignore_index not
@@ -182,13 +183,13 @@ def softmax_cross_entropy_with_integer_labels(
 
 
 def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
-    r"""Labels mixed with the uniform distribution, :math:`(1 - \alpha) y + \alpha / K`.
+    r"""Labels mixed with the uniform distribution, $(1 - \alpha) y + \alpha / K$.
 
     Args:
         labels: shares of the classes, of any shape.
         alpha: the smoothing factor in [0, 1].
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the labels' shape, or of its shape without the axes; the others get 0.
+        where: classes to keep, of a shape that broadcasts to the labels'; the others get 0.
 
     Returns:
         Labels of the same shape and type; K is the number of kept classes.
@@ -203,11 +204,11 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
         [0.625 0.125 0.125 0.125]
 
     References:
-        Müller et al., `When Does Label Smoothing Help? <https://arxiv.org/abs/1906.02629>`_, 2019.
+        Müller et al., [When Does Label Smoothing Help?](https://arxiv.org/abs/1906.02629), 2019.
     """
     (y,), dtype = _checks.widened("smooth_labels", labels=labels)
     axes = _checks.axes("smooth_labels", axis, y.ndim)
-    mask = _checks.mask("smooth_labels", where, y.shape, axes)
+    mask = _checks.mask("smooth_labels", where, y.shape)
     alpha = _checks.option("smooth_labels", "alpha", alpha, y.dtype, 0, 1)
     rows = _rows.flatten(y, axes)
     uniform = _uniform(rows, None if mask is None else _rows.flatten(mask, axes))
@@ -218,7 +219,7 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
 
 
 def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
-    r"""The square of the log-normalizer, :math:`(\log \sum_i e^{x_i})^2`, which keeps logits from drifting.
+    r"""The square of the log-normalizer, $(\log \sum_i e^{x_i})^2$, which keeps logits from drifting.
 
     Args:
         logits: of any shape.
@@ -239,7 +240,7 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
         0.4805
 
     References:
-        Chowdhery et al., `PaLM: Scaling Language Modeling with Pathways <https://arxiv.org/abs/2204.02311>`_, 2022.
+        Chowdhery et al., [PaLM: Scaling Language Modeling with Pathways](https://arxiv.org/abs/2204.02311), 2022.
     """
     x, _, _, counted = _examples("z_loss", logits, axis, where)
     loss = _squared_log_normalizer(x)

@@ -15,7 +15,7 @@ def _apply(core: Callable, function: str, **arguments: ArrayLike) -> jax.Array:
 
 
 def sigmoid(x: ArrayLike) -> jax.Array:
-    r"""The logistic function, :math:`\sigma(x) = 1 / (1 + e^{-x})`: a logit's probability.
+    r"""The logistic function, $\sigma(x) = 1 / (1 + e^{-x})$: a logit's probability.
 
     `grad(jax.nn.sigmoid)(20.)` is 0, because the rule there is `s * (1 - s)`; here every derivative keeps its tail.
 
@@ -41,7 +41,7 @@ def sigmoid(x: ArrayLike) -> jax.Array:
 
 
 def log_sigmoid(x: ArrayLike) -> jax.Array:
-    r"""The log of a logit's probability, :math:`\log \sigma(x) = -\log(1 + e^{-x})`.
+    r"""The log of a logit's probability, $\log \sigma(x) = -\log(1 + e^{-x})$.
 
     `log(sigmoid(x))` is -inf from x = -104 in float32, and its gradient NaN.
 
@@ -67,7 +67,7 @@ def log_sigmoid(x: ArrayLike) -> jax.Array:
 
 
 def softplus(x: ArrayLike) -> jax.Array:
-    r"""The smooth ramp :math:`\log(1 + e^x) = -\log \sigma(-x)`.
+    r"""The smooth ramp $\log(1 + e^x) = -\log \sigma(-x)$.
 
     `log(1 + exp(x))` overflows from x = 89 in float32 and is 0 below -17.
 
@@ -93,7 +93,7 @@ def softplus(x: ArrayLike) -> jax.Array:
 
 
 def softplus_inverse(y: ArrayLike) -> jax.Array:
-    r"""The x whose softplus is y: :math:`\log(e^y - 1)`.
+    r"""The x whose softplus is y: $\log(e^y - 1)$.
 
     `log(exp(y) - 1)` overflows from y = 89 in float32 and is -inf below 6e-8.
 
@@ -118,21 +118,21 @@ def softplus_inverse(y: ArrayLike) -> jax.Array:
     return _apply(lambda y: -_rules._logitexp(-y), "softplus_inverse", y=y)
 
 
-def logit(p: ArrayLike) -> jax.Array:
-    r"""A probability's logit, :math:`\log(p / (1 - p))`: the inverse of the sigmoid.
+def logit(x: ArrayLike) -> jax.Array:
+    r"""A probability's logit, $\log(x / (1 - x))$: the inverse of the sigmoid.
 
-    `log(p / (1 - p))` loses its digits around p = 1/2. What p itself cannot hold (probabilities above
-    1 - 6e-8 in float32) no logit brings back: keep `log_sigmoid(x)` instead and invert it with `logitexp`.
+    `log(x / (1 - x))` loses its digits around 1/2. What x itself cannot hold (probabilities above
+    1 - 6e-8 in float32) no logit brings back: keep `log_sigmoid(logit)` instead and invert it with `logitexp`.
 
     Args:
-        p: probabilities in [0, 1], of any shape.
+        x: probabilities in [0, 1], of any shape.
 
     Returns:
-        Logits on the whole line, of p's shape and type; NaN outside [0, 1]. The slope is 1 / (p (1 - p)).
+        Logits on the whole line, of x's shape and type; NaN outside [0, 1]. The slope is 1 / (x (1 - x)).
         Limits: -inf at 0, +inf at 1, slope +inf at both; NaN at NaN.
 
     Raises:
-        TypeError: p is not float64, float32, bfloat16 or float16.
+        TypeError: x is not float64, float32, bfloat16 or float16.
 
     Example:
         >>> import stablelogits_jax as sl
@@ -142,11 +142,11 @@ def logit(p: ArrayLike) -> jax.Array:
     References:
         Berkson, `Application of the Logistic Function to Bio-Assay`, 1944.
     """
-    return _apply(_rules._logit, "logit", p=p)
+    return _apply(_rules._logit, "logit", x=x)
 
 
 def logitexp(log_p: ArrayLike) -> jax.Array:
-    r"""The logit of a probability known by its log: :math:`\log(p / (1 - p))` with :math:`p = e^{\log p}`.
+    r"""The logit of a probability known by its log: $\log(p / (1 - p))$ with $p = e^{\log p}$.
 
     It inverts `log_sigmoid` on the whole line; `logit(exp(log_p))` stops at +-16 to +-104 in float32.
 
@@ -172,7 +172,7 @@ def logitexp(log_p: ArrayLike) -> jax.Array:
 
 
 def log1mexp(x: ArrayLike) -> jax.Array:
-    r""":math:`\log(1 - e^{-x})` for x >= 0: the log of one minus a probability known by its log, p = exp(-x).
+    r"""$\log(1 - e^{-x})$ for x >= 0: the log of one minus a probability known by its log, p = exp(-x).
 
     `log(1 - exp(-x))` is -inf below x = 6e-8 and 0 from x = 17 in float32.
 
@@ -198,7 +198,7 @@ def log1mexp(x: ArrayLike) -> jax.Array:
 
 
 def logaddexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
-    r""":math:`\log(e^a + e^b)`: the sum of two numbers known by their logs.
+    r"""$\log(e^a + e^b)$: the sum of two numbers known by their logs.
 
     Args:
         a: logs, of a shape that broadcasts with b's.
@@ -224,7 +224,7 @@ def logaddexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
 
 
 def logsubexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
-    r""":math:`\log(e^a - e^b)` for a >= b: the difference of two numbers known by their logs.
+    r"""$\log(e^a - e^b)$ for a >= b: the difference of two numbers known by their logs.
 
     Args:
         a: logs, of a shape that broadcasts with b's.
@@ -249,7 +249,7 @@ def logsubexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
 
 
 def log_sigmoid_diff(a: ArrayLike, b: ArrayLike) -> jax.Array:
-    r""":math:`\log(\sigma(a) - \sigma(b))` for a > b: the log-probability of a logistic variable between b and a.
+    r"""$\log(\sigma(a) - \sigma(b))$ for a > b: the log-probability of a logistic variable between b and a.
 
     The difference of two sigmoids near 1 is 0 in floating point; three logarithms of one sign add up instead.
 
@@ -276,7 +276,7 @@ def log_sigmoid_diff(a: ArrayLike, b: ArrayLike) -> jax.Array:
 
 
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Array:
-    r""":math:`\log \cosh(x)` of the predictions, or of the errors predictions - targets where targets are given.
+    r"""$\log \cosh(x)$ of the predictions, or of the errors predictions - targets where targets are given.
 
     `log(cosh(x))` overflows from x = 89 in float32, and `logaddexp(x, -x) - log(2)` loses x^2 / 2 at small x.
 
@@ -308,7 +308,7 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Ar
 
 
 def xlogy(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    r""":math:`x \log y`, and 0 where x = 0 unless y is NaN.
+    r"""$x \log y$, and 0 where x = 0 unless y is NaN.
 
     Args:
         x: values, of a shape that broadcasts with y's.
@@ -333,7 +333,7 @@ def xlogy(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
 
 def xlog1py(x: ArrayLike, y: ArrayLike) -> jax.Array:
-    r""":math:`x \log(1 + y)`, and 0 where x = 0 unless y is NaN.
+    r"""$x \log(1 + y)$, and 0 where x = 0 unless y is NaN.
 
     Args:
         x: values, of a shape that broadcasts with y's.
@@ -357,18 +357,18 @@ def xlog1py(x: ArrayLike, y: ArrayLike) -> jax.Array:
     return _apply(_rules._xlog1py, "xlog1py", x=x, y=y)
 
 
-def entr(p: ArrayLike) -> jax.Array:
-    r"""A probability's part of the entropy: :math:`-p \log p`, 0 at p = 0, -inf for p < 0.
+def entr(x: ArrayLike) -> jax.Array:
+    r"""A probability's part of the entropy: $-x \log x$, 0 at 0, -inf below.
 
     Args:
-        p: probabilities, or any values >= 0, of any shape.
+        x: probabilities, or any values >= 0, of any shape.
 
     Returns:
-        Values of p's shape and type. The slope is -(1 + log p), right to its last digits at its zero, p = 1 / e.
+        Values of x's shape and type. The slope is -(1 + log x), right to its last digits at its zero, 1 / e.
         Limits: 0 with slope +inf at 0; -inf at +inf; NaN at NaN.
 
     Raises:
-        TypeError: p is not float64, float32, bfloat16 or float16.
+        TypeError: x is not float64, float32, bfloat16 or float16.
 
     Example:
         >>> import stablelogits_jax as sl
@@ -378,11 +378,11 @@ def entr(p: ArrayLike) -> jax.Array:
     References:
         `scipy.special.entr`.
     """
-    return _apply(_rules._entr, "entr", p=p)
+    return _apply(_rules._entr, "entr", x=x)
 
 
 def rel_entr(p: ArrayLike, q: ArrayLike) -> jax.Array:
-    r"""A class's part of the Kullback-Leibler divergence: :math:`p \log(p / q)`.
+    r"""A class's part of the Kullback-Leibler divergence: $p \log(p / q)$.
 
     The quotient p / q rounds to 1 where p and q are close; log1p((p - q) / q) keeps the digits.
 

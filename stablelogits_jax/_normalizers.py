@@ -15,7 +15,7 @@ def _rows_of(
     """The arguments flattened along `axis`, their masked classes -inf, and the axes."""
     arrays, _ = _checks.floating(function, **arguments)
     axes = _checks.axes(function, axis, arrays[0].ndim)
-    mask = _checks.mask(function, where, arrays[0].shape, axes)
+    mask = _checks.mask(function, where, arrays[0].shape)
     return [_rows.flatten(x if mask is None else jnp.where(mask, x, -jnp.inf), axes) for x in arrays], axes
 
 
@@ -27,7 +27,7 @@ def logsumexp(
     return_sign: bool = False,
     where: ArrayLike | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-    r"""The log of a sum known by the logs of its terms, :math:`\log \sum_i b_i e^{a_i}`.
+    r"""The log of a sum known by the logs of its terms, $\log \sum_i b_i e^{a_i}$.
 
     `log(sum(exp(a)))` overflows, and `max + log(sum(exp(a - max)))` drops every term below 6e-8 of the largest in
     float32: `logsumexp([0., -17.])` is 0 there, and 4.14e-08 here.
@@ -38,7 +38,7 @@ def logsumexp(
         b: factors of the terms, of a shape that broadcasts with a's; they may be negative or 0.
         keepdims: keep the summed axes with size 1.
         return_sign: return the pair of log|sum| and the sum's sign: 1, -1 or 0.
-        where: terms to sum, of a's shape, or of its shape without the axes.
+        where: terms to sum, of a shape that broadcasts to a's.
 
     Returns:
         Logs, of a's type; NaN for a negative sum unless return_sign.
@@ -47,7 +47,7 @@ def logsumexp(
 
     Raises:
         TypeError: a or b is not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: axis is out of range, or where has another shape.
+        ValueError: axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -76,12 +76,12 @@ def logsumexp(
 
 
 def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, keepdims: bool = False) -> jax.Array:
-    r"""The log of a mean known by the logs of its terms, :math:`\log \frac1n \sum_i e^{x_i}`.
+    r"""The log of a mean known by the logs of its terms, $\log \frac1n \sum_i e^{x_i}$.
 
     Args:
         x: logs, of any shape.
         axis: the axis or axes to average over; None means all.
-        where: terms to average, of x's shape, or of its shape without the axes.
+        where: terms to average, of a shape that broadcasts to x's.
         keepdims: keep the averaged axes with size 1.
 
     Returns:
@@ -90,7 +90,7 @@ def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, 
 
     Raises:
         TypeError: x is not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: axis is out of range, or where has another shape.
+        ValueError: axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -102,14 +102,14 @@ def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, 
     """
     (rows,), axes = _rows_of("logmeanexp", axis, where, x=x)
     y = _rows.logsumexp(rows)
-    mask = _checks.mask("logmeanexp", where, jnp.shape(x), axes)
+    mask = _checks.mask("logmeanexp", where, jnp.shape(x))
     n = rows.shape[-1] if mask is None else jnp.sum(_rows.flatten(mask, axes), -1)
     y = y - jnp.log(jnp.maximum(jnp.asarray(n, y.dtype), 1))
     return _checks.as_type(jnp.expand_dims(y, axes) if keepdims else y, rows.dtype)
 
 
 def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
-    r"""Probabilities proportional to the exponentials of logits, :math:`e^{x_i} / \sum_j e^{x_j}`.
+    r"""Probabilities proportional to the exponentials of logits, $e^{x_i} / \sum_j e^{x_j}$.
 
     The textbook form overflows; the usual one is NaN for a row of -inf, and under `jit` for products above 2^31; its
     rule `p * (t - sum(p * t))` gives the winning class a derivative of 0.
@@ -117,7 +117,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> ja
     Args:
         x: logits, of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of x's shape, or of its shape without the axes; the others get 0.
+        where: classes to keep, of a shape that broadcasts to x's; the others get 0.
 
     Returns:
         Probabilities in [0, 1], of x's shape and type, in the order of the logits; each row sums to 1.
@@ -126,7 +126,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> ja
 
     Raises:
         TypeError: x is not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: axis is out of range, or where has another shape.
+        ValueError: axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax, jax.numpy as jnp, stablelogits_jax as sl
@@ -143,14 +143,14 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> ja
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
-    r"""The logs of softmax, :math:`x_i - \log \sum_j e^{x_j}`.
+    r"""The logs of softmax, $x_i - \log \sum_j e^{x_j}$.
 
     `log(softmax(x))` is -inf where softmax underflows; the usual `x - logsumexp(x)` is 0 for a class that leads by 17.
 
     Args:
         x: logits, of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of x's shape, or of its shape without the axes; the others get -inf.
+        where: classes to keep, of a shape that broadcasts to x's; the others get -inf.
 
     Returns:
         Log-probabilities in [-inf, 0], of x's shape and type.
@@ -159,7 +159,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
 
     Raises:
         TypeError: x is not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: axis is out of range, or where has another shape.
+        ValueError: axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -174,7 +174,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
 
 
 def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
-    r"""The entropy of a categorical distribution, :math:`-\sum_i p_i \log p_i` with p = softmax(logits).
+    r"""The entropy of a categorical distribution, $-\sum_i p_i \log p_i$ with p = softmax(logits).
 
     Args:
         logits: of any shape.
@@ -187,7 +187,7 @@ def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | N
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: axis is out of range, or where has another shape.
+        ValueError: axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -209,10 +209,10 @@ def _entropy(x: jax.Array) -> jax.Array:
 def kl_from_logits(
     logits_p: ArrayLike, logits_q: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
-    r"""The Kullback-Leibler divergence between categorical distributions, :math:`\sum_i p_i \log(p_i / q_i)`.
+    r"""The Kullback-Leibler divergence between categorical distributions, $\sum_i p_i \log(p_i / q_i)$.
 
     p and q are the softmax of the logits. The sum of terms of both signs rounds to +-6e-8 where p and q are close; here
-    it is a sum of terms that are not negative, :math:`q_i - p_i - p_i \log(q_i / p_i)`.
+    it is a sum of terms that are not negative, $q_i - p_i - p_i \log(q_i / p_i)$.
 
     Args:
         logits_p: of any shape.
@@ -226,7 +226,7 @@ def kl_from_logits(
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: the shapes differ, axis is out of range, or where has another shape.
+        ValueError: the shapes differ, axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -250,7 +250,7 @@ def _kl(x: jax.Array, y: jax.Array) -> jax.Array:
 def log_prob_from_logits(
     logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
-    r"""The log-probability of each label, :math:`\log \mathrm{softmax}(x)_y`, without the rest of log_softmax.
+    r"""The log-probability of each label, $\log \mathrm{softmax}(x)_y$, without the rest of log_softmax.
 
     Args:
         logits: of any shape.
@@ -265,7 +265,7 @@ def log_prob_from_logits(
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, the labels not integers.
-        ValueError: the labels' shape is another, axis is out of range, or where has another shape.
+        ValueError: the labels' shape is another, axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -283,7 +283,7 @@ def log_prob_from_logits(
 def masked_mean(
     loss: ArrayLike, where: ArrayLike | None = None, weights: ArrayLike | None = None, axis: Axis = None
 ) -> jax.Array:
-    r"""The mean of the selected losses, :math:`\sum_i w_i l_i / \sum_i w_i` over where; 0 where nothing is selected.
+    r"""The mean of the selected losses, $\sum_i w_i l_i / \sum_i w_i$ over where; 0 where nothing is selected.
 
     With nothing selected, or weights that sum to 0, the usual `sum / sum` is NaN, and so is every gradient behind it.
 

@@ -243,7 +243,10 @@ def signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_jvp
 def _aligned(x: jax.Array, top: jax.Array) -> jax.Array:
-    """x - top as another name of x: what is added back later cancels in every slope. Where b = 0, x may be above top."""
+    """x - top as another name of x: what is added back later cancels in every slope.
+
+    Where b = 0, x may be above the top.
+    """
     x = as_type(x, top.dtype)
     return jnp.where(x > top, x - top, _shift(x, top))
 
@@ -271,8 +274,8 @@ def _split_signs(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @partial(_signed_logsumexp.defjvp, symbolic_zeros=True)
 def _signed_logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """By the rules of the two sums, which keep the tails, but for the terms with b = 0, of which they know nothing: those
-    add sign exp(x - y) (b_dot + b x_dot)."""
+    """By the rules of the two sums, which keep the tails, but for the terms with b = 0, of which they know nothing:
+    those add sign exp(x - y) (b_dot + b x_dot)."""
     (x, b), (x_dot, b_dot) = primals, tangents
     y, sign = _signed_logsumexp(x, b)
     y_dot = jnp.zeros_like(y)

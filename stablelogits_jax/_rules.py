@@ -24,7 +24,7 @@ from stablelogits_jax._double_float import INV_E, LN_2, two_part
 def _define_slopes(f: Any, *slopes: Callable) -> None:
     """The rule f_dot = sum_i slope_i(*primals) x_dot_i.
 
-    Arguments that are not differentiated are left out rather than multiplied by a zero: 0 times an infinite slope is NaN.
+    Arguments that are not differentiated are left out, not multiplied by a zero: 0 times an infinite slope is NaN.
     """
 
     @partial(f.defjvp, symbolic_zeros=True)
@@ -70,7 +70,7 @@ def _sigmoid(x: jax.Array) -> jax.Array:
     """With e = exp(min(x, -x)) in [0, 1]:
     (1) 1 / (1 + exp(-x))        overflows for x < -88
     (2) x >= 0: 1 / (1 + e);  x < 0: e / (1 + e)        neither overflows nor subtracts
-    Its own way to write -|x| keeps XLA from writing out e for a value and its slope at once: computing it twice is faster.
+    Its own way to write -|x| keeps XLA from writing out one e for a value and its slope: computing it twice is faster.
     """
     e = jnp.exp(jnp.minimum(x, -x))
     return jnp.where(x >= 0, 1, e) / (1 + e)

@@ -57,10 +57,10 @@ def test_probabilities(x):
     assert np.all((p >= 0) & (p <= 1))
     close(p.sum(), 1.0 if np.any(x > -np.inf) else 0.0)
     order = np.argsort(x, kind="stable")
-    assert np.all(np.diff(p[order]) >= 0)
+    assert np.all(p[order][1:] >= p[order][:-1])
     assert p[np.argmax(x)] == p.max()
     log_p = np.asarray(log_softmax(x))
-    assert np.all(np.diff(log_p[order]) >= 0) or not np.any(x > -np.inf)
+    assert np.all(log_p[order][1:] >= log_p[order][:-1])
     assert np.all(log_p <= 0)
 
 
@@ -90,7 +90,7 @@ def test_elementwise_functions_are_monotone(x):
 @given(rows, labels, some_class)
 def test_dense_is_integer_is_smoothed(x, label, where):
     """One-hot labels, the integer and no smoothing: one loss and one gradient, masked or not."""
-    hot, where = np.eye(CLASSES, dtype=np.float32)[label], np.array(where)
+    hot, where = np.eye(CLASSES, dtype=np.float32)[label], np.array(where) | (np.arange(CLASSES) == label)
     for options in ({}, {"where": where}):
         wanted, slope = integer(x, label, **options), integer_slope(x, label, **options)
         close(dense(x, hot, **options), wanted)
@@ -206,21 +206,11 @@ def test_masked_mean_is_the_mean_of_the_selected(x, where):
     np.testing.assert_allclose(mean(x, where=where), x[where].mean(dtype=np.float64), atol=8 * EPS * np.abs(x).max())
 
 
-ELEMENTWISE = (
-    "sigmoid",
-    "log_sigmoid",
-    "softplus",
-    "softplus_inverse",
-    "logit",
-    "logitexp",
-    "log1mexp",
-    "log_cosh",
-    "entr",
-)
+SIGMOIDS = ("sigmoid", "log_sigmoid", "softplus", "softplus_inverse", "logit", "logitexp", "log1mexp", "log_cosh")
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ELEMENTWISE)
+@pytest.mark.parametrize("name", (*SIGMOIDS, "entr"))
 def test_16_bit_types_are_float32_rounded_once(name, kind):
     """All 65,536 inputs: the float32 result on the same number, rounded."""
     x = jax.lax.bitcast_convert_type(jnp.arange(2**16, dtype=jnp.uint16), jnp.dtype(kind))

@@ -85,6 +85,8 @@ def test_links_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+    for script in re.findall(r"python (\S+\.py)", README):
+        assert (ROOT / script).exists(), script
 
 
 def test_versions_agree():

@@ -3,10 +3,9 @@
 from functools import partial
 from math import inf, nan
 
-import jax.numpy as jnp
 import numpy as np
 
-from stablelogits_jax.verify._grids import line, plane
+from stablelogits_jax.verify._grids import line, plane, unflushed
 from stablelogits_jax.verify._oracle import exp, log
 from stablelogits_jax.verify._scales import first_term, largest_argument, one, one_in_p, tail
 from stablelogits_jax.verify._spec import Limit, Spec
@@ -27,9 +26,7 @@ def apart(a, b):
 
 def apart_and_unflushed(dtype, a, b):
     """Nor is one of the slopes' terms exp(-a), exp(b) and exp(b - a) flushed where the others are not."""
-    smallest = -np.log(float(jnp.finfo(dtype).tiny))
-    flushed = [(smallest < d) & (d < smallest + 40) for d in (a, -b, a - b)]
-    return apart(a, b) & ~np.any(flushed, axis=0)
+    return apart(a, b) & unflushed(dtype, a) & unflushed(dtype, -b) & unflushed(dtype, a - b)
 
 
 ELEMENTWISE = (

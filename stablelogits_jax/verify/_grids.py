@@ -54,6 +54,15 @@ def line(dtype: Any, low: float = -np.inf, high: float = np.inf, near: Sequence[
     return (x[:POINTS],)
 
 
+def unflushed(dtype: Any, exponent: np.ndarray) -> np.ndarray:
+    """Where exp(-exponent), in the type that is computed in, is a normal number or of no consequence beside one.
+
+    Between, XLA flushes it out of a sum that is itself normal.
+    """
+    smallest = -np.log(np.finfo(np.float64 if jnp.dtype(dtype).itemsize == 8 else np.float32).tiny)
+    return (exponent < smallest - 12) | (exponent > smallest + 40)
+
+
 def plane(
     dtype: Any,
     keep: Callable[[np.ndarray, np.ndarray], np.ndarray],

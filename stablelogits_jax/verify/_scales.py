@@ -64,6 +64,15 @@ def top_or_one(truth, x, b):
     return np.maximum(top(truth, x), 1)
 
 
+def factors_curvature(truth, x, b):
+    """In one factor twice, -(p / b)^2 is left of p (1 - p) / b^2 - p / b^2."""
+    p = softmax(x + np.log(b))
+    n = x.shape[-1]
+    both = np.zeros((len(x), 2 * n, 2 * n))
+    both[:, n:, n:] = np.eye(n) * (p / b**2)[:, None, :]
+    return np.maximum(tail(both), tail(truth[:, 0]))[:, None]
+
+
 def top_kept(truth, x, where):
     return top(truth, np.where(where, x, -np.inf))
 
@@ -175,18 +184,19 @@ def binary_slope(truth, x, y, where=True, weight=1.0, smoothing=0.0):
 
 
 def focal_terms(x, y, gamma):
-    """(1 - p_y)^gamma, the cross entropy c, c' by its absolute terms, and the size of log(1 - p_y)' and of y's part."""
+    """(1 - p_y)^gamma with the rounding of its exponent, the cross entropy c, c' by its absolute terms, and the size of
+    log(1 - p_y)' and of y's part."""
     p, q = sigmoids(x)
     miss = (1 - y) * p + y * q
     c = y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x)
     inverse = np.divide(1, miss, out=np.zeros_like(miss), where=miss > 0)
-    return miss**gamma, c, (1 - y) * p + y * q, p * q * inverse, np.abs(p - q) * inverse
+    return tail(miss**gamma), c, (1 - y) * p + y * q, tail(p * q * inverse), np.abs(p - q) * inverse
 
 
 def focal_value(truth, x, y, gamma=2.0):
-    """(1 - p_y)^gamma = exp(gamma log(1 - p_y)) inherits the rounding of the exponent, |exponent| half-ulps of it."""
-    m, *_ = focal_terms(x, y, gamma)
-    return np.abs(truth) * np.maximum(1, np.abs(np.log(np.where(m > 0, m, 1))))[:, None]
+    """(1 - p_y)^gamma = exp(gamma log(1 - p_y)) inherits the rounding of the exponent: |exponent| half-ulps of it."""
+    m, c, *_ = focal_terms(x, y, gamma)
+    return (m * c)[:, None]
 
 
 def focal_slope(truth, x, y, gamma=2.0, factor=1.0):
@@ -202,11 +212,13 @@ def focal_curvature(truth, x, y, gamma=2.0, factor=1.0):
     m, c, c_dot, pull, miss_y = focal_terms(x, y, gamma)
     p, q = sigmoids(x)
     g = gamma * pull
-    in_x = m * np.max([g * g * c, g * (1 + pull) * c, 2 * g * c_dot, p * q], axis=0)
-    both = gamma * miss_y
-    mixed = m * np.max([np.ones_like(x), g * np.abs(x), both * c_dot, both * (pull + g) * c], axis=0)
-    in_y = m * np.max([both * np.abs(x), both**2 * c], axis=0)
-    return factor * np.stack([np.stack([in_x, mixed], -1), np.stack([mixed, in_y], -1)], -1)[:, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        in_x = m * np.max([g * g * c, g * (1 + pull) * c, 2 * g * c_dot, p * q], axis=0)
+        both = gamma * miss_y
+        mixed = m * np.max([np.ones_like(x), g * np.abs(x), both * c_dot, both * (pull + g) * c], axis=0)
+        in_y = m * np.max([both * np.abs(x), both**2 * c], axis=0)
+    largest = np.stack([np.stack([in_x, mixed], -1), np.stack([mixed, in_y], -1)], -1)[:, None]
+    return factor * np.nan_to_num(largest, nan=0.0)  # 0 of an infinite c
 
 
 # Categorical losses -----------------------------------------------------------------------------------------------
