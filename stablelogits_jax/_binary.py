@@ -165,9 +165,8 @@ def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _pull(x: jax.Array, y: jax.Array) -> jax.Array:
-    """sigmoid(x) sigmoid(-x) / (1 - p_y), from logarithms; equal infinities cancel."""
-    plus, minus = _log_sigmoid(x), _log_sigmoid(-x)
-    return jnp.exp(jnp.maximum(plus, minus) + _difference(jnp.minimum(plus, minus), _log_miss(x, y)))
+    """sigmoid(x) sigmoid(-x) / (1 - p_y), the size of the slope of log(1 - p_y) in x; equal infinities cancel."""
+    return _power_pull(x, y, jnp.zeros_like(x))
 
 
 @partial(_log_miss.defjvp, symbolic_zeros=True)
@@ -184,34 +183,76 @@ def _log_miss_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 @jax.custom_jvp
 @jax.jit
+def _power(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
+    """m = (1 - p_y)^gamma"""
+    return jnp.exp(_times(gamma, _log_miss(x, y)))
+
+
+@jax.custom_jvp
+@jax.jit
+def _power_pull(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
+    """(1 - p_y)^gamma pull, in one exponential: with a pull of its own the slope in y would be 0 times infinity."""
+    plus, minus = _log_sigmoid(x), _log_sigmoid(-x)
+    log_miss = _log_miss(x, y)
+    log_pull = jnp.maximum(plus, minus) + _difference(jnp.minimum(plus, minus), log_miss)
+    return jnp.exp(_times(gamma, log_miss) + log_pull)
+
+
+@partial(_power.defjvp, symbolic_zeros=True)
+def _power_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """gamma (1 - 2 y) m pull in x, -gamma (1 - p_y)^(gamma - 1) tanh(x / 2) in y, m log(1 - p_y) in gamma."""
+    (x, y, gamma), (x_dot, y_dot, gamma_dot) = primals, tangents
+    m = _power(x, y, gamma)
+    dot = jnp.zeros_like(m)
+    if not isinstance(x_dot, SymbolicZero):
+        dot += x_dot * (gamma * (1 - 2 * y) * _power_pull(x, y, gamma))
+    if not isinstance(y_dot, SymbolicZero):
+        dot -= y_dot * (gamma * _tanh(x / 2) * _power(x, y, gamma - 1))
+    if not isinstance(gamma_dot, SymbolicZero):
+        dot += gamma_dot * _times(m, _log_miss(x, y))
+    return m, dot
+
+
+@partial(_power_pull.defjvp, symbolic_zeros=True)
+def _power_pull_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """As sigmoid(x) sigmoid(-x) (1 - p_y)^(gamma - 1), by the product rule."""
+    (x, y, gamma), (x_dot, y_dot, gamma_dot) = primals, tangents
+    value = _power_pull(x, y, gamma)
+    dot = jnp.zeros_like(value)
+    if not isinstance(x_dot, SymbolicZero):
+        dot += x_dot * (value * ((gamma - 1) * (1 - 2 * y) * _pull(x, y) - _tanh(x / 2)))
+    if not isinstance(y_dot, SymbolicZero):
+        dot -= y_dot * ((gamma - 1) * _tanh(x / 2) * _power_pull(x, y, gamma - 1))
+    if not isinstance(gamma_dot, SymbolicZero):
+        dot += gamma_dot * _times(value, _log_miss(x, y))
+    return value, dot
+
+
+@jax.custom_jvp
+@jax.jit
 def _focal(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-    """exp(gamma log(1 - p_y)) times the cross entropy."""
-    return _times(jnp.exp(_times(gamma, _log_miss(x, y))), _cross_entropy(x, y, jnp.ones_like(x)))
+    return _times(_power(x, y, gamma), _cross_entropy(x, y, jnp.ones_like(x)))
 
 
 @partial(_focal.defjvp, symbolic_zeros=True)
 def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """With m = (1 - p_y)^gamma and c the cross entropy: m (c' + gamma c log(1 - p_y)') in x and y, m c log(1 - p_y) in
-    gamma. What decays is multiplied to c first, so that an infinite c meets a 0 of the same logit."""
+    """The product rule, with c the cross entropy. What decays is multiplied to c first, so that an infinite c meets a 0
+    of the same logit."""
     moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
     @partial(jax.checkpoint, prevent_cse=False)
     def tangent(primals: tuple, loss: jax.Array, *dots: jax.Array) -> jax.Array:
         x, y, gamma = primals
-        one = jnp.ones_like(x)
-        log_miss, c = _log_miss(x, y), _cross_entropy(x, y, one)
-        m = jnp.exp(_times(gamma, log_miss))
+        c, m = _cross_entropy(x, y, jnp.ones_like(x)), _power(x, y, gamma)
         total = jnp.zeros_like(x)
         for i, dot in zip(moved, dots, strict=True):
             if i == 0:
                 c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
-                total += dot * (m * (c_x + gamma * (1 - 2 * y) * _times(_pull(x, y), c)))
+                total += dot * (m * c_x + gamma * (1 - 2 * y) * _times(_power_pull(x, y, gamma), c))
             elif i == 1:
-                total += dot * (
-                    _times(m, -x) - (gamma * _tanh(x / 2)) * _times(jnp.exp(_times(gamma - 1, log_miss)), c)
-                )
+                total += dot * (_times(m, -x) - gamma * _tanh(x / 2) * _times(_power(x, y, gamma - 1), c))
             else:
-                total += dot * _times(loss, log_miss)
+                total += dot * _times(loss, _log_miss(x, y))
         return total
 
     loss = _focal(*primals)

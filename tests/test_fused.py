@@ -4,6 +4,7 @@ Eager tests cannot see this. Nothing may become NaN, and the result is that of t
 """
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from checks import PLAIN, check_accuracy, each
 from mpmath import mpf
 
 import stablelogits_jax as sl
+from stablelogits_jax.verify._grids import flushed
 from stablelogits_jax.verify._measure import derivatives, float64_where_needed
 from stablelogits_jax.verify._metric import ulp_error
 from stablelogits_jax.verify._spec import truth
@@ -60,7 +62,7 @@ def coarseness(result, dtype):
 def test_on_the_grid(spec, kind, producer):
     """One ulp of the product is the producer's: it moves the result by x f'(x), and a slope by x f''(x).
 
-    Where that is the whole result, and where the product is flushed, there are no digits to compare.
+    Where that is the whole result, and where something is flushed or overflows, there are no digits to compare.
     """
     dtype = jnp.dtype(kind)
     spec = behind(spec, dtype, producer)
@@ -70,20 +72,26 @@ def test_on_the_grid(spec, kind, producer):
     value, forward, reverse, curvature = map(np.asarray, results)
     exact = truth(spec, dtype)
     wide = [a.astype(np.float64) for a in args]
-    moving = [np.where(np.isfinite(wide[i]), np.abs(wide[i]), 0) * (i in made(spec)) for i in spec.wrt]
-    x = np.concatenate([a.reshape(len(a), -1) for a in moving], axis=1)
-    normal = np.all((x == 0) | (x / 4 > float(jnp.finfo(dtype).tiny)), axis=1)
+    rows = [a.reshape(len(a), -1) for a in wide]
+    x = np.concatenate(
+        [np.where(np.isfinite(rows[i]), np.abs(rows[i]), 0) * (i in made(spec)) for i in spec.wrt], axis=1
+    )
+    tiny, largest = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).max)
+    normal = np.all((x == 0) | (x / 4 > tiny), axis=1)
+    for i in made(spec):
+        if rows[i].shape[1] > 1:
+            normal &= ~np.any(flushed(PRODUCERS[producer](rows[i]), dtype), axis=1)
 
     def check(order, result, moves):
-        size = np.abs(exact[order].rounded())
-        own = 0 if spec.scale[order] is None else spec.scale[order](exact[order].rounded(), *wide)
+        true = exact[order].rounded()
+        size = np.abs(true)
+        own = 0 if spec.scale[order] is None else spec.scale[order](true, *wide)
         errors = ulp_error(result, exact[order], np.maximum(own, moves * coarseness(result.dtype, dtype)))
-        asked = (normal & (moves <= size * 2.0 ** (jnp.finfo(dtype).nmant - 4)).T).T
+        asked = (normal & (moves <= size * 2.0 ** (jnp.finfo(dtype).nmant - 4)).T & (size < largest / 8).T).T
         at = np.unravel_index(np.argmax(np.where(asked, errors, 0)), errors.shape)
         point = [a[at[0]].tolist() for a in wide]
-        assert not np.any(errors[at] * asked[at] > spec.budget[order] + 2), (
-            f"order {order}, {errors[at]} ulp at {point}: got {result[at]}, truth {exact[order].rounded()[at]}"
-        )
+        wrong = asked[at] and not errors[at] <= spec.budget[order] + 2
+        assert not wrong, f"order {order}, {errors[at]} ulp at {point}: got {result[at]}, truth {true[at]}"
 
     with np.errstate(over="ignore", invalid="ignore"):
         slope, bend = (np.abs(exact[order].rounded()) for order in (1, 2))
@@ -91,9 +99,10 @@ def test_on_the_grid(spec, kind, producer):
         check(0, value, moves)
         for result in (forward, reverse):
             check(1, result, np.einsum("rmjk,rk->rmj", bend, x))
-    asked = (normal & (moves <= np.abs(exact[0].rounded()) * 2.0 ** (jnp.finfo(dtype).nmant - 4)).T).T
-    finite = (bend < float(jnp.finfo(dtype).max)) & asked[:, :, None, None]
-    assert not np.any(np.isnan(curvature.astype(np.float64)) & finite)
+        conditioned = np.all(moves <= np.abs(exact[0].rounded()) * 2.0 ** (jnp.finfo(dtype).nmant - 4), axis=1)
+    asked = (bend < largest / 8) & (normal & conditioned)[:, None, None, None]
+    broken = np.argwhere(np.isnan(curvature.astype(np.float64)) & asked)
+    assert not len(broken), f"curvature is NaN at {[a[broken[0][0]].tolist() for a in wide]}"
 
 
 PATTERNS = ((1, 1, 0), (1, 1, 1), (1, -1, 0.5), (0.25, 0.5, 0.25), (-1, -1, -2), (-0.5, -1, -0.5), (0, -1, 0))
@@ -117,19 +126,23 @@ def ties_and_gaps(spec, dtype):
 @kinds
 @each(ROWWISE)
 def test_large_rows(spec, kind, producer):
+    check_large_rows(getattr(sl, spec.name), spec, kind, producer)
+
+
+def check_large_rows(implementation, spec, kind, producer):
     """At 1e4 to 1e30, value, slope and curvature are those of the limit: one-hot, or uniform over ties."""
     dtype = jnp.dtype(kind)
 
-    def in_ulps_of_the_logits(value, *args):
-        own = 0 if spec.scale[0] is None else spec.scale[0](value, *args)
-        result = jax.eval_shape(spec.ours(), *(jnp.asarray(a[:1], dtype) for a in args[:1]), *rest).dtype
-        return np.maximum(own, np.abs(value) * coarseness(result, dtype))
-
     grid = ties_and_gaps(spec, dtype)
-    rest = [jnp.asarray(a[:1]) for a in grid[1:]]
-    scale = (in_ulps_of_the_logits, *spec.scale[1:])
+    with float64_where_needed(dtype):
+        result = jax.eval_shape(spec.ours(), *map(jnp.asarray, grid)).dtype
+
+    def in_ulps_of_the_logits(own, true, *args):
+        return np.maximum(0 if own is None else own(true, *args), np.abs(true) * coarseness(result, dtype))
+
+    scale = (*(partial(in_ulps_of_the_logits, own) for own in spec.scale[:2]), spec.scale[2])
     large = replace(behind(spec, dtype, producer), grid=lambda dtype: grid, scale=scale)
-    check_accuracy(large.ours(), large, dtype)
+    check_accuracy(large.call(implementation), large, dtype)
 
 
 @pytest.mark.parametrize("temperature", [0.7, 0.1, 3.0, 1e-3])

@@ -55,12 +55,12 @@ def _add_rows(table: Table, spec: Spec, dtype: str) -> int:
     ours, over = measure(spec.ours(), spec, dtype), 0
     peer = spec.peers()
     theirs = None if peer is None else measure(peer, spec, dtype)
-    for (order, at), budget in zip(ORDERS, spec.budget, strict=True):
+    for order, at in ORDERS:
         worst = _worst(ours, at)
-        over += worst.ulps > budget
-        beside = ("", "") if theirs is None else _figures(_worst(theirs, at), budget)
-        ulps, broken = _figures(worst, budget)
-        table.add_row(dtype, order, ulps, f"{budget:g}", broken, *beside, " ".join(_point(a) for a in worst.args))
+        over += worst.ulps > worst.budget
+        beside = ("", "") if theirs is None else _figures(_worst(theirs, at))
+        ulps, broken = _figures(worst)
+        table.add_row(dtype, order, ulps, f"{worst.budget:g}", broken, *beside, " ".join(_point(a) for a in worst.args))
     return over
 
 
@@ -68,9 +68,9 @@ def _worst(findings: list[Finding], at: tuple[int, ...]) -> Finding:
     return max((findings[i] for i in at), key=lambda finding: finding.ulps)
 
 
-def _figures(finding: Finding, budget: float) -> tuple[str, str]:
+def _figures(finding: Finding) -> tuple[str, str]:
     ulps = f"{finding.ulps:.3g}"
-    return ulps if finding.ulps <= budget else f"[red]{ulps}[/]", str(finding.broken or "")
+    return ulps if finding.ulps <= finding.budget else f"[red]{ulps}[/]", str(finding.broken or "")
 
 
 def _point(x: float | list) -> str:

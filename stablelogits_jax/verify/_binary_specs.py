@@ -3,6 +3,7 @@
 from functools import partial
 from math import inf, nan
 
+import jax.numpy as jnp
 import numpy as np
 from mpmath import mpf
 
@@ -27,7 +28,8 @@ def focal(x, y, gamma=2.0):
 def logits_and_shares(dtype):
     """Logits with labels from 0 to 1, half of them certain, none where a share of a tail would be flushed."""
     (x,) = line(dtype)
-    x = x[unflushed(dtype, np.abs(x.astype(np.float64)))]
+    size = np.abs(x.astype(np.float64))
+    x = x[unflushed(dtype, size) & (size > 16 * float(jnp.finfo(dtype).tiny))]  # x / 2 is flushed too
     rng = generator()
     soft = rng.choice([rng.random(x.size), 1e-4 + rng.random(x.size) * 1e-3, 1 - rng.random(x.size) * 1e-2])
     return x, np.where(rng.random(x.size) < 0.5, rng.integers(2, size=x.size), soft).astype(dtype)
@@ -68,6 +70,7 @@ BINARIES = (
     BINARY(
         lambda x, y: binary(x, (1 - SMOOTHING) * y + SMOOTHING / 2),
         logits_and_shares,
+        budget=(8, 8, 8),  # 1 - y of the smoothed label
         call=lambda f: partial(f, label_smoothing=SMOOTHING),
         scale=(None, partial(binary_slope, smoothing=SMOOTHING), None),
         limits=(Limit((inf, 1), inf, (SMOOTHING / 2, None)),),

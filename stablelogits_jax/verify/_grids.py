@@ -79,6 +79,15 @@ def plane(
     return a[:POINTS], b[:POINTS]
 
 
+def flushed(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Whether exp(x - max(x)) is about the smallest normal number of the type that is computed in.
+
+    XLA flushes what is below it, and with it what it would be multiplied into: an entropy p log(1 / p) of 1e-36, say.
+    """
+    reach = np.log(2.0) * (1022 if jnp.finfo(dtype).maxexp > 128 else 126)
+    return np.abs(np.max(x, axis=-1, keepdims=True) - x - reach - 8) < 16
+
+
 def rows(dtype: Any, classes: int, absent: bool = True, exact: bool = True) -> np.ndarray:
     """Logits [ROWS, classes]: spread, tied, confident, far from zero and, with `absent`, of missing classes (-inf).
 
@@ -99,6 +108,8 @@ def rows(dtype: Any, classes: int, absent: bool = True, exact: bool = True) -> n
     far = kind == 5
     x[far] += rng.choice([-1, 1], (far.sum(), 1)) * 10 ** rng.uniform(2, 4.4 if small else 8, (far.sum(), 1))
     x[kind == 6] = rng.uniform(-1e4, 1e4, (np.sum(kind == 6), classes))
+    while (near := np.any(flushed(x, dtype), axis=1)).any():
+        x[near] /= 2
     if exact:
         # Multiples of a unit that divides every logit, few enough for the digits of the type.
         size = np.maximum(np.max(np.abs(x), axis=1, keepdims=True), 2.0**-10)

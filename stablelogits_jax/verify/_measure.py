@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stablelogits_jax.verify._metric import ulp_error
+from stablelogits_jax.verify._metric import Exact, ulp_error
 from stablelogits_jax.verify._spec import Spec, truth
 
 TYPES = ("float64", "float32", "bfloat16", "float16")
-ORDERS = {"value": 0, "slope, forward mode": 1, "slope, reverse mode": 1, "curvature": 2}
+RESULTS = {"value": 0, "slope, forward mode": 1, "slope, reverse mode": 1, "curvature": 2}  # with their orders
 
 
 class Finding(NamedTuple):
@@ -21,6 +21,7 @@ class Finding(NamedTuple):
 
     what: str
     ulps: float
+    budget: float
     args: tuple
     got: float
     truth: float
@@ -91,13 +92,13 @@ def measure(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit, order:
         results = [np.asarray(r) for r in results]
     exact = truth(spec, dtype, order)
     return [
-        _worst(what, result, exact[n], spec.scale[n], args)
-        for (what, n), result in zip(ORDERS.items(), results, strict=False)
+        _worst(what, result, exact[n], spec, n, args)
+        for (what, n), result in zip(RESULTS.items(), results, strict=False)
     ]
 
 
-def _worst(what, result, exact, scale, args) -> Finding:
-    wide = [a.astype(np.float64) for a in args]
+def _worst(what: str, result: np.ndarray, exact: Exact, spec: Spec, order: int, args: Sequence[np.ndarray]) -> Finding:
+    wide, scale = [a.astype(np.float64) for a in args], spec.scale[order]
     with np.errstate(over="ignore"):  # of what is beyond float64, where the truth is infinite
         errors = ulp_error(result, exact, 0.0 if scale is None else scale(exact.rounded(), *wide))
     at = np.unravel_index(np.argmax(errors), errors.shape)
@@ -105,4 +106,5 @@ def _worst(what, result, exact, scale, args) -> Finding:
     finite = np.isfinite(exact.high) & (exact.exponent < limit)
     broken = int(np.sum(finite & ~np.isfinite(result.astype(np.float64))))
     point = tuple(a[at[0]].tolist() for a in wide)
-    return Finding(what, float(errors[at]), point, float(result[at]), float(exact.rounded()[at]), broken)
+    budget = spec.allowed(order, result.dtype)
+    return Finding(what, float(errors[at]), budget, point, float(result[at]), float(exact.rounded()[at]), broken)

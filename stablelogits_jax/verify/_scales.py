@@ -202,9 +202,10 @@ def focal_value(truth, x, y, gamma=2.0):
 def focal_slope(truth, x, y, gamma=2.0, factor=1.0):
     """For m (c' + gamma c log(1 - p_y)') in the logit and in the label: the largest term."""
     m, c, c_dot, pull, miss_y = focal_terms(x, y, gamma)
-    in_x = m * np.maximum(c_dot, gamma * c * pull)
-    in_y = m * np.maximum(np.abs(x), gamma * c * miss_y)
-    return factor * np.stack([in_x, in_y], axis=-1)[:, None, :]
+    with np.errstate(invalid="ignore", over="ignore"):
+        in_x = m * np.maximum(c_dot, gamma * c * pull)
+        in_y = m * np.maximum(np.abs(x), gamma * c * miss_y)
+    return factor * np.nan_to_num(np.stack([in_x, in_y], axis=-1)[:, None, :], nan=0.0)  # 0 of an infinite c
 
 
 def focal_curvature(truth, x, y, gamma=2.0, factor=1.0):

@@ -59,6 +59,10 @@ class Spec:
     def __str__(self) -> str:
         return f"{self.name}[{self.options}]" if self.options else self.name
 
+    def allowed(self, order: int, dtype: Any) -> float:
+        """The budget in a type: 16-bit results are computed in float32 and rounded once."""
+        return min(self.budget[order], 1.0) if jnp.dtype(dtype).itemsize == 2 else self.budget[order]
+
     def ours(self) -> Callable:
         return self.call(getattr(import_module("stablelogits_jax"), self.name))
 

@@ -1,0 +1,61 @@
+"""Why a function takes longer than the bound of `run.py` allows: what the time buys, and where XLA:CPU spends it."""
+
+from typing import NamedTuple
+
+VALUE, GRADIENT = "value", "value and gradient"
+SHORT_ROWS = ((8192, 10), (1024, 1000))
+
+
+class Reason(NamedTuple):
+    """A reason holds for the passes, the types and the shapes it names; None stands for all of them."""
+
+    text: str
+    measure: str | None = None
+    dtype: str | None = None
+    shapes: tuple[tuple[int, ...], ...] | None = None
+
+    def holds(self, measure: str, dtype: str, shape: tuple[int, ...]) -> bool:
+        return (
+            self.measure in (None, measure)
+            and self.dtype in (None, dtype)
+            and (not self.shapes or shape in self.shapes)
+        )
+
+
+_MASKED_SUMS = Reason(
+    "two more masked sums over the row keep the derivative of a class with p > 1/2; XLA:CPU writes their operands out",
+    measure=GRADIENT,
+)
+_SUMMED_TWICE = Reason(
+    "the part of the row that holds the top is summed twice, without the top, so that log1p keeps the rest",
+    measure=VALUE,
+    shapes=SHORT_ROWS,
+)
+_EXACT_DIFFERENCE = Reason(
+    "log1p of the exact difference keeps the digits at p = q (at p = 1/e for the slope of entr)",
+)
+
+REASONS: dict[str, list[Reason]] = {
+    "sigmoid": [
+        Reason(
+            "the slope is a second exponential and array; the peer's s (1 - s) is made in place of s, and loses the tail",
+            measure=GRADIENT,
+        )
+    ],
+    "logit": [Reason("log1p instead of log keeps the digits around p = 1/2")],
+    "log_cosh": [Reason("a series below |x| = 2 keeps x^2/2")],
+    "entr": [_EXACT_DIFFERENCE],
+    "rel_entr": [_EXACT_DIFFERENCE],
+    "logsumexp": [
+        _SUMMED_TWICE,
+        Reason(
+            "computed in float32, the peer in bfloat16; XLA:CPU writes the converted row out",
+            measure=VALUE,
+            dtype="bfloat16",
+        ),
+    ],
+    "softmax": [_MASKED_SUMS],
+    "log_softmax": [_SUMMED_TWICE, _MASKED_SUMS],
+    "softmax_cross_entropy": [_SUMMED_TWICE],
+    "softmax_cross_entropy_with_integer_labels": [_SUMMED_TWICE],
+}

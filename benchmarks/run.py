@@ -1,0 +1,231 @@
+"""How long each function takes beside its peer in jax.nn, jax.numpy, jax.scipy.special or optax.
+
+Ours and the peer are compiled by `jax.jit` and run in turn in one process, on one core; what is compared is the median
+of the processor's time, so that other work on the machine does not count. All data are arguments of the compiled
+functions. A function without a peer is not timed.
+
+Run `python benchmarks/run.py`. It writes results.md, and fails if a ratio is above its bound and reasons.py does not
+say why.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+if sys.platform == "linux":  # XLA sizes its pool of threads by this when it is loaded
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.scipy import special
+from reasons import GRADIENT, REASONS, VALUE
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+import stablelogits_jax as sl
+
+RESULTS = Path(__file__).with_name("results.md")
+LENGTHS = [(1_000,), (100_000,), (1_000_000,), (10_000_000,)]
+ROWS = [(8192, 10), (1024, 1000), (256, 32768), (32, 131072)]
+DTYPES = ["float32", "bfloat16"]
+RUN = 1e-3  # seconds that a run takes at least: a short call is repeated
+BUDGET = 2.0  # seconds for one ratio, within these numbers of runs:
+RUNS = (11, 101)
+COLUMNS = ["function", "type", "shape", "logits", "ours, ms", "value", "ours, ms", "value and gradient"]
+
+
+class Function(NamedTuple):
+    peer: Callable[..., jax.Array]
+    arguments: tuple[str, ...]  # what `draw` makes
+    loss: bool = False  # differentiated by the logits alone; the others by every argument
+
+
+ELEMENTWISE = {
+    "sigmoid": Function(jax.nn.sigmoid, ("real",)),
+    "log_sigmoid": Function(jax.nn.log_sigmoid, ("real",)),
+    "softplus": Function(jax.nn.softplus, ("real",)),
+    "logit": Function(special.logit, ("probability",)),
+    "log_cosh": Function(optax.log_cosh, ("real",)),
+    "logaddexp": Function(jnp.logaddexp, ("real", "real")),
+    "xlogy": Function(special.xlogy, ("real", "probability")),
+    "xlog1py": Function(special.xlog1py, ("real", "probability")),
+    "entr": Function(special.entr, ("probability",)),
+    "rel_entr": Function(special.rel_entr, ("probability", "probability")),
+    "sigmoid_binary_cross_entropy": Function(optax.sigmoid_binary_cross_entropy, ("real", "bit"), loss=True),
+    "sigmoid_focal_loss": Function(optax.sigmoid_focal_loss, ("real", "bit"), loss=True),
+}
+ALONG_ROWS = {
+    "logsumexp": Function(jax.nn.logsumexp, ("logits",)),
+    "softmax": Function(jax.nn.softmax, ("logits",)),
+    "log_softmax": Function(jax.nn.log_softmax, ("logits",)),
+    "softmax_cross_entropy": Function(optax.softmax_cross_entropy, ("logits", "one-hot"), loss=True),
+    "softmax_cross_entropy_with_integer_labels": Function(
+        optax.softmax_cross_entropy_with_integer_labels, ("logits", "label"), loss=True
+    ),
+}
+# Not in the oldest JAX that the package supports.
+if hasattr(jax.nn, "log1mexp"):
+    ELEMENTWISE["log1mexp"] = Function(jax.nn.log1mexp, ("positive",))
+if hasattr(jax.nn, "logmeanexp"):
+    ALONG_ROWS["logmeanexp"] = Function(jax.nn.logmeanexp, ("logits",))
+
+
+class Timing(NamedTuple):
+    ours: float
+    peer: float
+    bound: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.peer
+
+
+class Row(NamedTuple):
+    function: str
+    dtype: str
+    shape: tuple[int, ...]
+    logits: str
+    timings: dict[str, Timing]
+
+    def cells(self, emphasis: str) -> list[str]:
+        """The row as text, a ratio above its bound between a pair of `emphasis`."""
+        cells = [self.function, self.dtype, " × ".join(map(str, self.shape)), self.logits]
+        for timing in self.timings.values():
+            ratio = f"{timing.ratio:.2f}"
+            cells += [f"{timing.ours * 1e3:.3g}", emphasis.format(ratio) if timing.ratio > timing.bound else ratio]
+        return cells
+
+    def above(self) -> Iterator[tuple[str, str]]:
+        """The ratios above their bounds, each with its reason, which is empty where none is given."""
+        for measure, timing in self.timings.items():
+            if timing.ratio > timing.bound:
+                holds = [r.text for r in REASONS.get(self.function, []) if r.holds(measure, self.dtype, self.shape)]
+                label = ", ".join(cell for cell in self.cells("{}")[:4] if cell)
+                yield f"{label}, {measure}: {timing.ratio:.2f} > {timing.bound}", "; ".join(holds)
+
+
+def draw(kind: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    labels = rng.integers(shape[-1], size=shape[:-1])
+    makers: dict[str, Callable[[], np.ndarray]] = {
+        "logits": lambda: rng.standard_normal(shape, np.float32),
+        "real": lambda: 5 * rng.standard_normal(shape, np.float32),
+        "positive": lambda: 0.01 + 5 * rng.random(shape, np.float32),
+        "probability": lambda: 0.01 + 0.98 * rng.random(shape, np.float32),
+        "bit": lambda: rng.integers(2, size=shape),
+        "one-hot": lambda: np.arange(shape[-1]) == labels[..., None],
+    }
+    return jnp.asarray(labels) if kind == "label" else jnp.asarray(makers[kind](), dtype)
+
+
+def compiled(f: Callable[..., jax.Array], function: Function) -> dict[str, Callable]:
+    """f and its value-and-gradient under `jit`, as functions of w and f's own arguments."""
+
+    def weighted(w: jax.Array, *arguments: jax.Array) -> jax.Array:
+        return jnp.sum(f(*arguments).astype(jnp.float32) * w)
+
+    argnums = (1,) if function.loss else tuple(range(1, 1 + len(function.arguments)))
+    return {VALUE: jax.jit(lambda w, *xs: f(*xs)), GRADIENT: jax.jit(jax.value_and_grad(weighted, argnums))}
+
+
+def seconds(f: Callable, arguments: list[jax.Array], calls: int) -> float:
+    """The processor's time for one call."""
+    start = time.process_time()
+    for _ in range(calls):
+        jax.block_until_ready(f(*arguments))
+    return (time.process_time() - start) / calls
+
+
+def compare(ours: Callable, peer: Callable, arguments: list[jax.Array], quick: bool) -> tuple[float, float]:
+    both = (ours, peer)
+    for f in both:  # compile
+        jax.block_until_ready(f(*arguments))
+    call = sum(seconds(f, arguments, 1) for f in both) / 2
+    calls = max(1, int(RUN / call))
+    runs = 3 if quick else int(np.clip(BUDGET / (2 * calls * call), *RUNS))
+    times = [[seconds(f, arguments, calls) for f in both] for _ in range(runs)]
+    return median(t for t, _ in times), median(t for _, t in times)
+
+
+def benchmark(name: str, dtype: str, quick: bool) -> Iterator[Row]:
+    along_rows = name in ALONG_ROWS
+    function = ALONG_ROWS[name] if along_rows else ELEMENTWISE[name]
+    pair = [partial(f, axis=-1) if along_rows else f for f in (getattr(sl, name), function.peer)]
+    ours, peer = (compiled(f, function) for f in pair)
+    bounds = {VALUE: 1.3, GRADIENT: 1.1 if function.loss else 1.3}
+    for shape in (ROWS if along_rows else LENGTHS)[: 1 if quick else None]:
+        rng = np.random.default_rng(0)
+        x, *others = (draw(kind, rng, shape, dtype) for kind in function.arguments)
+        w = jnp.asarray(rng.standard_normal(jax.eval_shape(pair[0], x, *others).shape, np.float32))
+        for logits in ["random", "confident"] if along_rows else [""]:
+            arguments = [w, x.at[:, 3].add(30) if logits == "confident" else x, *others]
+            times = {m: compare(ours[m], peer[m], arguments, quick) for m in bounds}
+            yield Row(name, dtype, shape, logits, {m: Timing(*times[m], bounds[m]) for m in bounds})
+
+
+def conditions() -> list[str]:
+    """What the figures depend on."""
+    names = [line.split(":")[1].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    versions = [f"{package} {version(package)}" for package in ("jax", "jaxlib", "optax")]
+    pinned = "1 (pinned to one core)" if sys.platform == "linux" else "not pinned: the time is the sum over all"
+    return [
+        f"{', '.join(versions)}, Python {platform.python_version()}, {date.today()}",
+        f"CPU: {names[0] if names else platform.processor()}; threads: {pinned}",
+        "Ratios are ours / peer, of medians of the processor's time, run in turn in one process under `jit`. "
+        f"Bounds: 1.3; 1.1 for a loss in {GRADIENT}.",
+        "For bfloat16 logits optax computes a loss in bfloat16; ours is computed and returned in float32.",
+    ]
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+def main() -> int:
+    functions = [*ELEMENTWISE, *ALONG_ROWS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the smallest shapes, 3 runs: does it work at all?")
+    parser.add_argument("--dtype", choices=DTYPES, help="this type alone")
+    parser.add_argument("--only", choices=functions, metavar="NAME", help="this function alone")
+    options = parser.parse_args()
+    console = Console()
+
+    dtypes = [options.dtype] if options.dtype else DTYPES
+    cases = [(name, dtype) for name in ([options.only] if options.only else functions) for dtype in dtypes]
+    rows = [
+        row
+        for name, dtype in track(cases, "Timing", console=console, transient=True)
+        for row in benchmark(name, dtype, options.quick)
+    ]
+    above = [entry for row in rows for entry in row.above()]
+    listed = [f"{label}: {reason or 'no reason given'}" for label, reason in above]
+
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row.cells("[red]{}[/red]"))
+    console.print(table, *map(escape, [*conditions(), "", f"Above the bound: {len(above)}", *listed]), sep="\n")
+
+    if not (options.quick or options.dtype or options.only):
+        lines = [COLUMNS, ["---"] * len(COLUMNS), *(row.cells("**{}**") for row in rows)]
+        text = ["# Benchmarks", "Generated by `python benchmarks/run.py`, do not edit.", *conditions()]
+        text += ["\n".join(f"| {' | '.join(cells)} |" for cells in lines), "## Above the bound"]
+        text += ["\n".join(f"- {entry}" for entry in listed) or "None."]
+        RESULTS.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    return int(not options.quick and not all(reason for _, reason in above))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Wrong implementations, through the same checks: the harness must see each of them."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from checks import check_accuracy, check_limits, spec_of
+from test_fused import check_large_rows
+from test_masks import WHERE, check_masked, check_nan_reaches
+
+import stablelogits_jax as sl
+
+
+def with_rule(f, slope):
+    """`f` with the rule x_dot -> slope(x) x_dot."""
+    g = jax.custom_jvp(f)
+    g.defjvp(lambda primals, tangents: (g(*primals), slope(*primals) * tangents[0]))
+    return g
+
+
+def log_sum(x):
+    """The usual logsumexp of the last axis."""
+    top = jnp.max(x, -1)
+    return top + jnp.log(jnp.sum(jnp.exp(x - top[..., None]), -1))
+
+
+def at_label(x, label):
+    return jnp.take_along_axis(x, label[..., None], -1)[..., 0]
+
+
+def softmax_with(mean):
+    """Softmax with the rule p (t - mean(p, t))."""
+
+    @jax.custom_jvp
+    def softmax(x):
+        return sl.softmax(x)
+
+    @softmax.defjvp
+    def _(primals, tangents):
+        p, t = softmax(*primals), tangents[0]
+        return p, p * (t - mean(p, t)[..., None])
+
+    return softmax
+
+
+def clipped_logit(p):
+    eps = float(jnp.finfo(p.dtype).eps)
+    return sl.logit(jnp.clip(p, eps, 1 - eps))
+
+
+def in_float32(f):
+    return lambda x: f(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def in_bfloat16(x):
+    return jnp.exp(-jnp.log1p(jnp.exp(-x)))
+
+
+# Each with the row that it claims to fulfil, and a type in which it does not.
+INACCURATE = {
+    "rule s (1 - s)": ("sigmoid", with_rule(sl.sigmoid, lambda x: sl.sigmoid(x) * (1 - sl.sigmoid(x)))),
+    "overflow in the rule": ("sigmoid", lambda x: 1 / (1 + jnp.exp(-x))),
+    "second order lost": (
+        "sigmoid",
+        with_rule(sl.sigmoid, lambda x: sl.sigmoid(x) * jax.lax.stop_gradient(sl.sigmoid(-x))),
+    ),
+    "four digits too few": ("sigmoid", lambda x: sl.sigmoid(x) * (1 + 2**-20)),
+    "float64 by way of float32": ("sigmoid", in_float32(sl.sigmoid), "float64"),
+    "steps in bfloat16": ("sigmoid", in_bfloat16, "bfloat16"),
+    "tail of softplus lost": ("softplus", lambda x: jnp.log(1 + jnp.exp(x))),
+    "tail of log1mexp lost": ("log1mexp", lambda x: jnp.log(1 - jnp.exp(-x))),
+    "logit clipped": ("logit", clipped_logit),
+    "logit cancels at 1/2": ("logit", lambda p: jnp.log(p) - jnp.log1p(-p)),
+    "maximum not subtracted": ("logsumexp", lambda x, axis: jnp.log(jnp.sum(jnp.exp(x), axis))),
+    "slope of the other argument": ("logaddexp", lambda a, b: sl.logaddexp(a, jax.lax.stop_gradient(b))),
+    "tail of log_softmax lost": ("log_softmax", lambda x: x - log_sum(x)[..., None]),
+    "tangent not centred": ("softmax", softmax_with(lambda p, t: jnp.zeros_like(t[..., 0]))),
+    "tangent centred at the plain mean": ("softmax", softmax_with(lambda p, t: jnp.mean(t, -1))),
+    "tangent centred by cancellation": ("softmax", softmax_with(lambda p, t: jnp.sum(p * t, -1))),
+    "tail of the loss lost": (
+        "softmax_cross_entropy_with_integer_labels",
+        lambda x, label: log_sum(x) - at_label(x, label),
+    ),
+    "label gradient missing": (
+        "softmax_cross_entropy",
+        lambda x, y: sl.softmax_cross_entropy(x, jax.lax.stop_gradient(y)),
+    ),
+    "labels taken to sum to 1": (
+        "softmax_cross_entropy",
+        with_rule(sl.softmax_cross_entropy, lambda x, y: jnp.zeros(x.shape[0])),
+    ),
+    "slope as sigmoid minus label": (
+        "sigmoid_binary_cross_entropy",
+        lambda x, y: jnp.maximum(x, 0) - x * y + jnp.log1p(jnp.exp(-jnp.abs(x))),
+    ),
+    "0 log 0": ("entropy_from_logits", lambda x: -jnp.sum(sl.softmax(x) * sl.log_softmax(x), -1)),
+    "a factor 2 forgotten": (
+        "z_loss",
+        lambda x: sl.logsumexp(x, axis=-1) * jax.lax.stop_gradient(sl.logsumexp(x, axis=-1)),
+    ),
+    "smoothed over one class more": (
+        "softmax_cross_entropy_with_integer_labels, label_smoothing",
+        lambda x, label, label_smoothing: sl.softmax_cross_entropy_with_integer_labels(
+            x, label, label_smoothing=label_smoothing * 3 / 4
+        ),
+    ),
+    "weight on the negative term": (
+        "sigmoid_binary_cross_entropy, pos_weight",
+        lambda x, y, pos_weight: sl.sigmoid_binary_cross_entropy(-x, 1 - y, pos_weight=pos_weight),
+    ),
+    "mask dropped": ("logsumexp, where", lambda x, axis, where: sl.logsumexp(x, axis=axis)),
+    "ignored label counted": (
+        "softmax_cross_entropy_with_integer_labels, ignore_index",
+        lambda x, label, ignore_index: sl.softmax_cross_entropy_with_integer_labels(x, abs(label) % 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INACCURATE)
+def test_accuracy_sees(name):
+    row, wrong, *kind = INACCURATE[name]
+    spec = spec_of(*row.split(", "))
+    with pytest.raises(AssertionError, match=spec.name):
+        check_accuracy(spec.call(wrong), spec, *(kind or ["float32"]))
+
+
+WRONG_AT_LIMITS = {
+    "softmax of nothing is NaN": ("softmax", jax.nn.softmax),
+    "logsumexp of +inf has no slope": ("logsumexp", lambda x, axis: log_sum(x)),
+    "inf - inf": ("logaddexp", lambda a, b: jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))),
+    "0 log 0": ("xlogy", lambda x, y: x * jnp.log(y)),
+    "outside the domain": ("logit", clipped_logit),
+    "negative labels count from the end": (
+        "softmax_cross_entropy_with_integer_labels",
+        optax.losses.softmax_cross_entropy_with_integer_labels,
+    ),
+    "infinite logits": ("sigmoid_binary_cross_entropy", optax.losses.sigmoid_binary_cross_entropy),
+    "absent class": ("softmax_cross_entropy", optax.losses.softmax_cross_entropy),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_AT_LIMITS)
+def test_limits_see(name):
+    row, wrong = WRONG_AT_LIMITS[name]
+    spec = spec_of(row)
+    with pytest.raises(AssertionError, match=spec.name):
+        check_limits(spec.call(wrong), spec, "float32")
+
+
+WRONG_MASKS = {
+    "dropped": lambda x, where: sl.logsumexp(x, axis=-1),
+    "applied after the sum": lambda x, where: jnp.log(jnp.sum(jnp.where(where, jnp.exp(x), 0), -1)),
+    "a factor of 0": lambda x, where: jnp.sum(x * where.astype(x.dtype), -1),
+    "under one where": lambda x, where: jnp.sum(jnp.where(where, jnp.log(jnp.abs(x)) * x, 0), -1),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_MASKS)
+def test_masks_see(name):
+    with pytest.raises(AssertionError):
+        check_masked(WRONG_MASKS[name])
+
+
+def test_swallowed_nan_is_seen():
+    with pytest.raises(AssertionError):
+        check_nan_reaches(lambda x, where: jnp.nan_to_num(sl.softmax(x, where=where)))
+    with pytest.raises(AssertionError):
+        check_nan_reaches(lambda x, where: jnp.sum(jnp.where(where, x, 0)) + sl.logsumexp(x, axis=-1))
+    assert WHERE.any()
+
+
+def test_fused_sees():
+    """The usual softmax, right in eager mode, is not right behind a product."""
+    with pytest.raises(AssertionError, match="softmax"):
+        check_large_rows(jax.nn.softmax, spec_of("softmax"), "float32", "x * 0.7")
