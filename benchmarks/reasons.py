@@ -38,7 +38,8 @@ _EXACT_DIFFERENCE = Reason(
 REASONS: dict[str, list[Reason]] = {
     "sigmoid": [
         Reason(
-            "the slope is a second exponential and array; the peer's s (1 - s) is made in place of s, and loses the tail",
+            "the slope is a second exponential and array; "
+            "the peer's s (1 - s) is made in place of s, and loses the tail",
             measure=GRADIENT,
         )
     ],

@@ -11,6 +11,7 @@ say why.
 import argparse
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,60 +28,20 @@ if sys.platform == "linux":  # XLA sizes its pool of threads by this when it is 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.scipy import special
+from cases import ALONG_ROWS, ELEMENTWISE, LENGTHS, ROWS, Function, draw
 from reasons import GRADIENT, REASONS, VALUE
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
 import stablelogits_jax as sl
 
 RESULTS = Path(__file__).with_name("results.md")
-LENGTHS = [(1_000,), (100_000,), (1_000_000,), (10_000_000,)]
-ROWS = [(8192, 10), (1024, 1000), (256, 32768), (32, 131072)]
 DTYPES = ["float32", "bfloat16"]
 RUN = 1e-3  # seconds that a run takes at least: a short call is repeated
 BUDGET = 2.0  # seconds for one ratio, within these numbers of runs:
 RUNS = (11, 101)
 COLUMNS = ["function", "type", "shape", "logits", "ours, ms", "value", "ours, ms", "value and gradient"]
-
-
-class Function(NamedTuple):
-    peer: Callable[..., jax.Array]
-    arguments: tuple[str, ...]  # what `draw` makes
-    loss: bool = False  # differentiated by the logits alone; the others by every argument
-
-
-ELEMENTWISE = {
-    "sigmoid": Function(jax.nn.sigmoid, ("real",)),
-    "log_sigmoid": Function(jax.nn.log_sigmoid, ("real",)),
-    "softplus": Function(jax.nn.softplus, ("real",)),
-    "logit": Function(special.logit, ("probability",)),
-    "log_cosh": Function(optax.log_cosh, ("real",)),
-    "logaddexp": Function(jnp.logaddexp, ("real", "real")),
-    "xlogy": Function(special.xlogy, ("real", "probability")),
-    "xlog1py": Function(special.xlog1py, ("real", "probability")),
-    "entr": Function(special.entr, ("probability",)),
-    "rel_entr": Function(special.rel_entr, ("probability", "probability")),
-    "sigmoid_binary_cross_entropy": Function(optax.sigmoid_binary_cross_entropy, ("real", "bit"), loss=True),
-    "sigmoid_focal_loss": Function(optax.sigmoid_focal_loss, ("real", "bit"), loss=True),
-}
-ALONG_ROWS = {
-    "logsumexp": Function(jax.nn.logsumexp, ("logits",)),
-    "softmax": Function(jax.nn.softmax, ("logits",)),
-    "log_softmax": Function(jax.nn.log_softmax, ("logits",)),
-    "softmax_cross_entropy": Function(optax.softmax_cross_entropy, ("logits", "one-hot"), loss=True),
-    "softmax_cross_entropy_with_integer_labels": Function(
-        optax.softmax_cross_entropy_with_integer_labels, ("logits", "label"), loss=True
-    ),
-}
-# Not in the oldest JAX that the package supports.
-if hasattr(jax.nn, "log1mexp"):
-    ELEMENTWISE["log1mexp"] = Function(jax.nn.log1mexp, ("positive",))
-if hasattr(jax.nn, "logmeanexp"):
-    ALONG_ROWS["logmeanexp"] = Function(jax.nn.logmeanexp, ("logits",))
 
 
 class Timing(NamedTuple):
@@ -115,19 +76,6 @@ class Row(NamedTuple):
                 holds = [r.text for r in REASONS.get(self.function, []) if r.holds(measure, self.dtype, self.shape)]
                 label = ", ".join(cell for cell in self.cells("{}")[:4] if cell)
                 yield f"{label}, {measure}: {timing.ratio:.2f} > {timing.bound}", "; ".join(holds)
-
-
-def draw(kind: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> jax.Array:
-    labels = rng.integers(shape[-1], size=shape[:-1])
-    makers: dict[str, Callable[[], np.ndarray]] = {
-        "logits": lambda: rng.standard_normal(shape, np.float32),
-        "real": lambda: 5 * rng.standard_normal(shape, np.float32),
-        "positive": lambda: 0.01 + 5 * rng.random(shape, np.float32),
-        "probability": lambda: 0.01 + 0.98 * rng.random(shape, np.float32),
-        "bit": lambda: rng.integers(2, size=shape),
-        "one-hot": lambda: np.arange(shape[-1]) == labels[..., None],
-    }
-    return jnp.asarray(labels) if kind == "label" else jnp.asarray(makers[kind](), dtype)
 
 
 def compiled(f: Callable[..., jax.Array], function: Function) -> dict[str, Callable]:
@@ -177,21 +125,17 @@ def benchmark(name: str, dtype: str, quick: bool) -> Iterator[Row]:
 
 def conditions() -> list[str]:
     """What the figures depend on."""
-    names = [line.split(":")[1].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     versions = [f"{package} {version(package)}" for package in ("jax", "jaxlib", "optax")]
     pinned = "1 (pinned to one core)" if sys.platform == "linux" else "not pinned: the time is the sum over all"
     return [
         f"{', '.join(versions)}, Python {platform.python_version()}, {date.today()}",
-        f"CPU: {names[0] if names else platform.processor()}; threads: {pinned}",
+        f"CPU: {models[0] if models else platform.processor()}; threads: {pinned}",
         "Ratios are ours / peer, of medians of the processor's time, run in turn in one process under `jit`. "
         f"Bounds: 1.3; 1.1 for a loss in {GRADIENT}.",
         "For bfloat16 logits optax computes a loss in bfloat16; ours is computed and returned in float32.",
     ]
-
-
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
 
 
 def main() -> int:
@@ -216,7 +160,9 @@ def main() -> int:
     table = Table(*COLUMNS)
     for row in rows:
         table.add_row(*row.cells("[red]{}[/red]"))
-    console.print(table, *map(escape, [*conditions(), "", f"Above the bound: {len(above)}", *listed]), sep="\n")
+    console.print(table)
+    summary = [*conditions(), "", f"Above the bound: {len(listed)}", *listed]
+    console.print("\n".join(summary), markup=False, highlight=False, soft_wrap=True)
 
     if not (options.quick or options.dtype or options.only):
         lines = [COLUMNS, ["---"] * len(COLUMNS), *(row.cells("**{}**") for row in rows)]

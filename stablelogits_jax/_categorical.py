@@ -212,7 +212,7 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
     alpha = _checks.option("smooth_labels", "alpha", alpha, y.dtype, 0, 1)
     rows = _rows.flatten(y, axes)
     uniform = _uniform(rows, None if mask is None else _rows.flatten(mask, axes))
-    smoothed = (1 - alpha) * rows + alpha * uniform
+    smoothed = jnp.asarray((1 - alpha) * rows + alpha * uniform)
     if mask is not None:
         smoothed = jnp.where(_rows.flatten(mask, axes), smoothed, 0)
     return _checks.as_type(_rows.unflatten(smoothed, axes, y.shape), dtype)

@@ -122,7 +122,7 @@ def test_masked_is_left_out(x, y):
 @given(st.one_of(finite, st.sampled_from([np.inf, -np.inf])), share)
 def test_two_classes_are_a_sigmoid(x, y):
     """softmax([x, 0]) is sigmoid(x), and the cross entropies are equal; so are their gradients."""
-    two, both = np.float32([x, 0]), np.float32([y, 1 - y])
+    two, both = np.array([x, 0], np.float32), np.array([y, 1 - y], np.float32)
     close(softmax(two)[0], sigmoid(np.float32(x)))
     loss, slope = (f(np.float32(x), np.float32(y)) for f in (binary, binary_slope))
     close(dense(two, both), loss, 16)

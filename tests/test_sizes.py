@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def rough(name, classes):
         return np.maximum(tail(truth), 0 if scale is None else scale(truth, *args))
 
     spec = spec_of(name)
-    grid = partial(spec.grid, classes=classes, exact=False)
+    grid: Any = partial(cast(Any, spec.grid), classes=classes, exact=False)
     return replace(spec, grid=grid, scale=tuple(partial(larger, scale) for scale in spec.scale))
 
 
