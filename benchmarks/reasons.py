@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 VALUE, GRADIENT = "value", "value and gradient"
-SHORT_ROWS = ((8192, 10), (1024, 1000))
 
 
 class Reason(NamedTuple):
@@ -26,10 +25,14 @@ _MASKED_SUMS = Reason(
     "two more masked sums over the row keep the derivative of a class with p > 1/2; XLA:CPU writes their operands out",
     measure=GRADIENT,
 )
-_SUMMED_TWICE = Reason(
-    "the part of the row that holds the top is summed twice, without the top, so that log1p keeps the rest",
-    measure=VALUE,
-    shapes=SHORT_ROWS,
+_SHORT_ROWS = Reason(
+    "in the compiled code the guards, log1p and expm1 of each row are loops of their own, beside ten classes",
+    shapes=((8192, 10),),
+)
+_PARTS = Reason(
+    "the row is summed in 25 parts of 40, so that the part with the top can be summed again without it; "
+    "XLA:CPU reduces short parts slower than a whole row",
+    shapes=((1024, 1000),),
 )
 _EXACT_DIFFERENCE = Reason(
     "log1p of the exact difference keeps the digits at p = q (at p = 1/e for the slope of entr)",
@@ -48,15 +51,17 @@ REASONS: dict[str, list[Reason]] = {
     "entr": [_EXACT_DIFFERENCE],
     "rel_entr": [_EXACT_DIFFERENCE],
     "logsumexp": [
-        _SUMMED_TWICE,
+        _SHORT_ROWS,
+        _PARTS,
         Reason(
             "computed in float32, the peer in bfloat16; XLA:CPU writes the converted row out",
             measure=VALUE,
             dtype="bfloat16",
         ),
     ],
-    "softmax": [_MASKED_SUMS],
-    "log_softmax": [_SUMMED_TWICE, _MASKED_SUMS],
-    "softmax_cross_entropy": [_SUMMED_TWICE],
-    "softmax_cross_entropy_with_integer_labels": [_SUMMED_TWICE],
+    "logmeanexp": [_SHORT_ROWS, _PARTS],
+    "softmax": [_MASKED_SUMS, _SHORT_ROWS],
+    "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PARTS],
+    "softmax_cross_entropy": [_SHORT_ROWS, _PARTS],
+    "softmax_cross_entropy_with_integer_labels": [_SHORT_ROWS, _PARTS],
 }

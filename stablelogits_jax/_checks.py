@@ -82,6 +82,15 @@ def broadcast(function: str, name: str, array: jax.Array, shape: tuple[int, ...]
     return jnp.broadcast_to(array, shape)
 
 
+def common_shape(function: str, **arrays: jax.Array) -> tuple[int, ...]:
+    """The shape that the arrays broadcast to."""
+    try:
+        return jnp.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError as error:
+        shapes = " and ".join(f"{name} of shape {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{function}: {shapes} must broadcast with one another") from error
+
+
 def mask(function: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...] = ()) -> jax.Array | None:
     """`where` as a boolean array of `shape`; one entry per example, without the class axes, serves too."""
     if where is None:

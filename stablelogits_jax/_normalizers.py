@@ -93,7 +93,7 @@ def logsumexp(
         sign = jnp.where(jnp.isnan(y), y, jnp.where(y == -jnp.inf, 0, 1))
     else:
         (a, b), _ = _checks.floating("logsumexp", a=a, b=b)
-        shape = jnp.broadcast_shapes(a.shape, b.shape)
+        shape = _checks.common_shape("logsumexp", a=a, b=b)
         a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
         (x,), axes = _rows_of("logsumexp", axis, where, a=a)
         y, sign = _rows.signed_logsumexp(x, _rows.flatten(b, axes))

@@ -59,14 +59,15 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
 
     (1) x - top        NaN for infinite tops: top is clipped to +-F, so a row of -inf stays -inf
     (2) (x + fence) - top, the fence -F under a top of +inf: +inf gives 0 and every finite x at most -F. Under all other
-        tops it is a zero that no compiler knows. It takes up the multiply-add when x = z c is fused into this line:
-        fma(z, c, 0) is the rounded x again, where fma(z, c, -top) is not 0 at the top, and overflows exp from 2^31
+        tops it is a zero that no compiler knows, nor adds to a known top. It takes up the multiply-add when x = z c is
+        fused into this line: fma(z, c, 0) is the rounded x again, where fma(z, c, -top) is not 0 at the top, and
+        overflows exp from 2^31
     (3) clipped at 0 (a zero of the row: XLA:CPU would write out a constant one), should x have been rounded otherwise
         here than under the maximum
     """
     dtype = top.dtype
     largest = float(jnp.finfo(dtype).max)
-    fence = jnp.where(top == jnp.inf, jnp.asarray(-largest, dtype), 0)
+    fence = jax.lax.optimization_barrier(jnp.where(top == jnp.inf, jnp.asarray(-largest, dtype), 0))
     return jnp.minimum((as_type(x, dtype) + fence) - jnp.clip(top, -largest, largest), fence * 0)
 
 
@@ -95,7 +96,8 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
 
     With `keep`, e is written once, for the sum and for the slope that follows; a value alone never writes it.
     """
-    top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
+    x = as_type(x, compute_type(x.dtype))  # once: XLA may leave out the rounding of a fused 16-bit producer
+    top = jnp.max(x, -1, keepdims=True, initial=-jnp.inf)
     q = _parts(x.shape[-1])
     if q == 1:
         total, rest = _sums(jnp.exp(_shift(x, top)))

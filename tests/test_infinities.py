@@ -132,8 +132,12 @@ def test_row(row, i, kind):
     f, logits, value, gradient = TABLE[row][i]
     x = jnp.asarray(logits, kind)
     units = jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+
+    def everything(x):
+        return f(x), jax.grad(f)(x), jax.vmap(lambda unit: jax.jvp(f, (x,), (unit,))[1])(units)
+
     for run in (lambda g: g, jax.jit):
-        assert_close(run(f)(x), value, 2, row)
-        assert_close(run(jax.grad(f))(x), gradient, 4, f"{row}: gradient")
-        push = run(jax.vmap(lambda unit: jax.jvp(f, (x,), (unit,))[1]))
-        assert_close(push(units).reshape(x.shape), gradient, 4, f"{row}: slope in forward mode")
+        got, reverse, forward = run(everything)(x)
+        assert_close(got, value, 2, row)
+        assert_close(reverse, gradient, 4, f"{row}: slope in reverse mode")
+        assert_close(forward.reshape(x.shape), gradient, 4, f"{row}: slope in forward mode")

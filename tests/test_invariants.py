@@ -113,10 +113,11 @@ def test_smoothing_is_smoothing_the_labels(x, label, s):
 def test_masked_is_left_out(x, y):
     """Masking the last class is not having it."""
     where = np.arange(CLASSES) < CLASSES - 1
+    y = np.where(where, y, 0)  # a share of a masked class is lost, as an integer label on one is
     close(dense(x, y, where=where), dense(x[:-1], y[:-1]))
     close(softmax(x, where=where)[:-1], softmax(x[:-1]))
     absent = np.where(where, x, -np.inf)
-    close(dense(absent, np.where(where, y, 0)), dense(x, y, where=where))
+    close(dense(absent, y), dense(x, y, where=where))
 
 
 @given(st.one_of(finite, st.sampled_from([np.inf, -np.inf])), share)
