@@ -59,7 +59,7 @@ def integer(function: str, name: str, value: Any, shape: tuple[int, ...]) -> jax
         exception_type=TypeError,
     )
     require_shape(function, name, labels.shape, shape)
-    return labels
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels  # 8 bits do not count 1000 classes
 
 
 def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -108,7 +108,8 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
         total = jnp.sum(parts, -2)
         holder = jnp.argmax(parts, -2, keepdims=True)
         held = jnp.take_along_axis(x.reshape(parted), holder, -2)[..., 0, :]
-        others = jnp.where(jnp.arange(q)[:, None] == holder, 0, parts)
+        holds = jax.lax.broadcasted_iota(holder.dtype, parts.shape, parts.ndim - 2) == holder
+        others = jnp.where(holds, 0, parts)
         rest = _sums(jnp.exp(_shift(held, top)))[1] + jnp.sum(others, -2)
     return Stats(top, total, jnp.log1p(jnp.where(total < 1.5, jnp.where(total == 0, -1, rest), total - 1)))
 

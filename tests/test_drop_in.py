@@ -95,7 +95,7 @@ CALLS = [
     ("softmax_cross_entropy", lambda f: f(X, HOT, 2)),
     ("softmax_cross_entropy", lambda f: f(X, Y, axis=(1, 2))),
     ("softmax_cross_entropy", lambda f: f(X, Y, axis=None)),
-    ("softmax_cross_entropy", lambda f: f(X, Y, -1, KEEP)),
+    ("softmax_cross_entropy", lambda f: f(X, Y * KEEP, -1, KEEP)),
     ("softmax_cross_entropy", lambda f: f(logits=X, labels=HOT * KEEP, axis=-1, where=KEEP)),
     ("softmax_cross_entropy", lambda f: f(X, HOT[:1, :1])),
     ("safe_softmax_cross_entropy", lambda f: f(X, Y)),
