@@ -169,6 +169,7 @@ def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
     """-log_softmax(x) at the label: +inf if its class is absent, NaN if it is not in [0, n)."""
     n = x.shape[-1]
     index = jnp.where((label >= 0) & (label < n), label, n)[..., None]
+    x = as_type(x, of.top.dtype)
     shift = _shift(jnp.take_along_axis(x, index, -1, mode="fill", fill_value=jnp.nan), of.top)
     return jnp.where(shift == -jnp.inf, jnp.inf, of.log_total - shift)[..., 0]
 
