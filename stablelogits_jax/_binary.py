@@ -8,14 +8,14 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
-from stablelogits_jax._rules import _difference, _log_sigmoid, _sigmoid, _softplus, _tanh, _times
+from stablelogits_jax._rules import _difference, _log_sigmoid, _masked, _sigmoid, _softplus, _tanh, _times, recomputed
 
 
 def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Both in the logits' compute type; the labels broadcast to the logits, never the other way round."""
+    """Both in the logits' compute type; the labels may broadcast to the logits, never the other way round."""
     (x,), _ = _checks.widened(function, logits=logits)
     y = _checks.as_array(function, "labels", labels)
-    return x, _checks.broadcast(function, "labels", y.astype(x.dtype), x.shape)
+    return x, _checks.beside(function, "labels", y.astype(x.dtype), x.shape)
 
 
 def sigmoid_binary_cross_entropy(
@@ -60,12 +60,19 @@ def sigmoid_binary_cross_entropy(
     s = _checks.option(name, "label_smoothing", label_smoothing, x.dtype, 0, 1)
     if not _checks.is_zero(s):
         y = (1 - s) * y + s / 2
-    weight = _checks.option(name, "pos_weight", 1.0 if pos_weight is None else pos_weight, x.dtype)
-    weight = _checks.broadcast(name, "pos_weight", jnp.asarray(weight, x.dtype), x.shape)
+    weight = _one(x)
+    if pos_weight is not None:
+        w = _checks.option(name, "pos_weight", pos_weight, x.dtype)
+        weight = _checks.beside(name, "pos_weight", jnp.asarray(w, x.dtype), x.shape)
     mask = _checks.mask(name, where, x.shape)
     if mask is None:
         return _cross_entropy(x, y, weight)
-    return jnp.where(mask, _cross_entropy(jnp.where(mask, x, 0), jnp.where(mask, y, 0), weight), 0)
+    return _masked(_cross_entropy(_masked(x, mask, 0), _masked(y, mask, 0), weight), mask, 0)
+
+
+def _one(x: jax.Array) -> jax.Array:
+    """The weight 1, with the axes of `x` and none of its sizes."""
+    return jnp.ones((1,) * x.ndim, x.dtype)
 
 
 @jax.custom_jvp
@@ -100,7 +107,7 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     )
     moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
-    @partial(jax.checkpoint, prevent_cse=False)
+    @recomputed
     def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
         return sum((dot * slopes[i](*primals) for i, dot in zip(moved, dots, strict=True)), jnp.zeros_like(primals[0]))
 
@@ -141,12 +148,12 @@ def sigmoid_focal_loss(
     name = "sigmoid_focal_loss"
     x, y = _logits_and_labels(name, logits, labels)
     gamma = _checks.option(name, "gamma", gamma, x.dtype)
-    gamma = _checks.broadcast(name, "gamma", jnp.asarray(gamma, x.dtype), x.shape)
+    gamma = _checks.beside(name, "gamma", jnp.asarray(gamma, x.dtype), x.shape)
     loss = _focal(x, y, gamma)
     if alpha is None:
         return loss
     alpha = _checks.option(name, "alpha", alpha, x.dtype, 0, 1)
-    alpha = _checks.broadcast(name, "alpha", jnp.asarray(alpha, x.dtype), x.shape)
+    alpha = _checks.beside(name, "alpha", jnp.asarray(alpha, x.dtype), x.shape)
     return _times(alpha * y + (1 - alpha) * (1 - y), loss)
 
 
@@ -231,7 +238,7 @@ def _power_pull_jvp(primals: tuple, tangents: tuple) -> tuple:
 @jax.custom_jvp
 @jax.jit
 def _focal(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-    return _times(_power(x, y, gamma), _cross_entropy(x, y, jnp.ones_like(x)))
+    return _times(_power(x, y, gamma), _cross_entropy(x, y, _one(x)))
 
 
 @partial(_focal.defjvp, symbolic_zeros=True)
@@ -240,10 +247,10 @@ def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
     of the same logit."""
     moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
-    @partial(jax.checkpoint, prevent_cse=False)
+    @recomputed
     def tangent(primals: tuple, loss: jax.Array, *dots: jax.Array) -> jax.Array:
         x, y, gamma = primals
-        c, m = _cross_entropy(x, y, jnp.ones_like(x)), _power(x, y, gamma)
+        c, m = _cross_entropy(x, y, _one(x)), _power(x, y, gamma)
         total = jnp.zeros_like(x)
         for i, dot in zip(moved, dots, strict=True):
             if i == 0:

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _rows
 from stablelogits_jax._checks import Axis
-from stablelogits_jax._rules import _times
+from stablelogits_jax._rules import _masked, _times, recomputed
 
 
 def _examples(
@@ -25,14 +25,13 @@ def _examples(
     mask = _checks.mask(function, where, x.shape, axes)
     x = _rows.flatten(x, axes)
     counted = None if ignored is None else ~ignored
-    if mask is not None:
-        mask = _rows.flatten(mask, axes)
-        x = jnp.where(mask, x, -jnp.inf)
-        some = jnp.any(mask, -1)
-        counted = some if counted is None else counted & some
-    if counted is not None:
-        x = jnp.where(counted[..., None], x, 0)
-    return x, axes, mask, counted
+    if mask is None:
+        return x if counted is None else _masked(x, counted[..., None], 0), axes, mask, counted
+    mask = _rows.flatten(mask, axes)
+    some = jnp.any(mask, -1)
+    counted = some if counted is None else counted & some
+    fill = jnp.where(counted, jnp.asarray(-jnp.inf, x.dtype), 0)[..., None]
+    return _masked(x, mask & counted[..., None], fill), axes, mask, counted
 
 
 def _class_weights(
@@ -50,8 +49,8 @@ def _finish(function: str, loss: jax.Array, x: jax.Array, z_loss: ArrayLike, cou
     """The loss with its z-loss, and 0 for the examples that do not count."""
     z = _checks.option(function, "z_loss", z_loss, loss.dtype)
     if not _checks.is_zero(z):
-        loss = loss + _times(z, _squared_log_normalizer(x))
-    return loss if counted is None else jnp.where(counted, loss, 0)
+        loss = loss + _times(jnp.asarray(z, loss.dtype), _squared_log_normalizer(x))
+    return loss if counted is None else _masked(loss, counted, 0)
 
 
 def softmax_cross_entropy(
@@ -100,7 +99,9 @@ def softmax_cross_entropy(
     x, axes, mask, counted = _examples(name, logits, axis, where)
     shape = jnp.shape(logits)
     y = _checks.as_array(name, "labels", labels).astype(_checks.compute_type(x.dtype))
-    y = _rows.flatten(_checks.broadcast(name, "labels", y, shape), axes)
+    y = _checks.beside(name, "labels", y, shape)
+    y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
+    y = _rows.flatten(y, axes)
     smoothing = _checks.option(name, "label_smoothing", label_smoothing, y.dtype, 0, 1)
     if not _checks.is_zero(smoothing):
         y = (1 - smoothing) * y + smoothing * _uniform(x, mask)
@@ -178,7 +179,8 @@ def softmax_cross_entropy_with_integer_labels(
         loss = _times(jnp.take(w.reshape(-1), labels, mode="fill", fill_value=0), loss)
     if not _checks.is_zero(smoothing):
         share = _uniform(x, mask) if w is None else w * _uniform(x, mask)
-        loss = _times(1 - smoothing, loss) + _times(smoothing, _cross_entropy_of(x, share))
+        s = jnp.asarray(smoothing, loss.dtype)
+        loss = _times(1 - s, loss) + _times(s, _cross_entropy_of(x, share))
     return _finish(name, loss, x, z_loss, counted)
 
 
@@ -244,7 +246,7 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     """
     x, _, _, counted = _examples("z_loss", logits, axis, where)
     loss = _squared_log_normalizer(x)
-    return loss if counted is None else jnp.where(counted, loss, 0)
+    return loss if counted is None else _masked(loss, counted, 0)
 
 
 def _squared_log_normalizer(x: jax.Array) -> jax.Array:
@@ -279,7 +281,7 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     x, y, of = primals
     x_dot, y_dot, _ = tangents
 
-    @_rows.recomputed
+    @recomputed
     def in_logits(x: jax.Array, y: jax.Array, of: _rows.Stats, x_dot: jax.Array) -> jax.Array:
         p = _rows._softmax(x, of)
         hot = p > 0.5
@@ -287,7 +289,7 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
         g = jnp.where(hot, -jnp.sum(g, -1, keepdims=True), g)
         return _rows.inner(jnp.where(of.total == 0, 0, g), x_dot)
 
-    @_rows.recomputed
+    @recomputed
     def in_labels(x: jax.Array, y: jax.Array, of: _rows.Stats, y_dot: jax.Array) -> jax.Array:
         log_p = _rows._log_softmax(x, of)
         return _rows.inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)

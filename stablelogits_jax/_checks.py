@@ -71,15 +71,20 @@ def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[
     )
 
 
-def broadcast(function: str, name: str, array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """`array` broadcast to `shape`, which it must not enlarge."""
+def beside(function: str, name: str, array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`array` with as many axes as `shape`, which it must not enlarge; its axes of size 1 are not written out."""
     chex.assert_is_broadcastable(
         array.shape,
         shape,
         custom_message=f"{function}: {name} must broadcast to shape {shape}, got {array.shape}",
         exception_type=ValueError,
     )
-    return jnp.broadcast_to(array, shape)
+    return array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
+
+
+def broadcast(function: str, name: str, array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`array` broadcast to `shape`, which it must not enlarge."""
+    return jnp.broadcast_to(beside(function, name, array, shape), shape)
 
 
 def common_shape(function: str, **arrays: jax.Array) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _rows
 from stablelogits_jax._checks import Axis
-from stablelogits_jax._rules import _i_divergence, _times
+from stablelogits_jax._rules import _i_divergence, _masked, _times, recomputed
 
 
 def _rows_of(
@@ -18,7 +18,7 @@ def _rows_of(
     arrays, _ = _checks.floating(function, **arguments)
     axes = _checks.axes(function, axis, arrays[0].ndim)
     mask = _checks.mask(function, where, arrays[0].shape)
-    return [_rows.flatten(x if mask is None else jnp.where(mask, x, -jnp.inf), axes) for x in arrays], axes
+    return [_rows.flatten(x if mask is None else _masked(x, mask, -jnp.inf), axes) for x in arrays], axes
 
 
 @overload
@@ -231,7 +231,7 @@ def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | N
     return _checks.as_type(_entropy(x), x.dtype)
 
 
-@_rows.recomputed
+@recomputed
 def _entropy(x: jax.Array) -> jax.Array:
     return jnp.sum(-_times(_rows.softmax(x), _rows.log_softmax(x)), -1)
 
@@ -272,7 +272,7 @@ def kl_from_logits(
     return _checks.as_type(_kl(x, y), x.dtype)
 
 
-@_rows.recomputed
+@recomputed
 def _kl(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sum(_i_divergence(_rows.log_softmax(x), _rows.log_softmax(y)), -1)
 
@@ -348,7 +348,7 @@ def masked_mean(
     w = _checks.broadcast("masked_mean", "weights", _checks.as_type(w, values.dtype), values.shape)
     mask = _checks.mask("masked_mean", where, values.shape)
     if mask is not None:
-        values, w = jnp.where(mask, values, 0), jnp.where(mask, w, 0)
+        values, w = _masked(values, mask, 0), _masked(w, mask, 0)
     total = jnp.sum(w, axes)
     mean = jnp.sum(_times(w, values), axes) / jnp.where(total == 0, 1, total)
     return _checks.as_type(mean, dtype)

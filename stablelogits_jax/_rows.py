@@ -17,9 +17,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._rules import _complement, _difference, _logsubexp
-
-recomputed = partial(jax.checkpoint, prevent_cse=False)  # the backward pass keeps the logits, not their softmax
+from stablelogits_jax._rules import _complement, _difference, _logsubexp, recomputed
 
 
 def flatten(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -191,7 +189,7 @@ def _without_mean(core: Callable, scale: Callable) -> Callable:
         hot = p > 0.5
         cold = jnp.where(hot, 0, p)
         r, t_hot, others = _sum(cold), _sum(jnp.where(hot, t, 0)), _sum(cold * t)
-        present = jnp.where(of.total == 0, 0, 1)
+        present = jnp.where(of.total == 0, of.total, 1)
         return scale(p) * jnp.where(hot, r * t_hot - others, present * (t - ((1 - r) * t_hot + others)))
 
     def rule(primals: tuple, tangents: tuple) -> tuple:
@@ -220,7 +218,7 @@ def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
     def tangent(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array, x_dot: jax.Array) -> jax.Array:
         y = y[..., None]
-        scale = jnp.where(jnp.isnan(y), jnp.nan, jnp.where(of.total == 0, 0, 1))
+        scale = jnp.where(jnp.isnan(y), y, jnp.where(of.total == 0, of.total, 1))
         is_label = jax.lax.broadcasted_iota(label.dtype, x.shape, x.ndim - 1) == label[..., None]
         return inner(jnp.where(is_label, -_complement(-y) * scale, _softmax(x, of) * scale), x_dot)
 

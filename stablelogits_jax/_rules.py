@@ -20,6 +20,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax._double_float import INV_E, LN_2, two_part
 
+recomputed = partial(jax.checkpoint, prevent_cse=False)  # the backward pass keeps a slope's arguments, not the slope
+
 
 def _define_slopes(f: Any, *slopes: Callable) -> None:
     """The rule f_dot = sum_i slope_i(*primals) x_dot_i.
@@ -59,6 +61,21 @@ def _complement(log_p: jax.Array) -> jax.Array:
 
 _define_slopes(_log1p, lambda u: 1 / (1 + u))
 _define_slopes(_complement, lambda log_p: -jnp.exp(log_p))
+
+
+# Masks ------------------------------------------------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def _masked(x: jax.Array, keep: jax.Array, fill: jax.Array | float) -> jax.Array:
+    """x where it is kept, else a constant. The backward pass holds the mask alone, no zeros beside it."""
+    return jnp.where(keep, x, fill)
+
+
+@_masked.defjvp
+def _masked_jvp(primals: tuple, tangents: tuple) -> tuple:
+    tangent = recomputed(lambda keep, x_dot: jnp.where(keep, x_dot, 0))
+    return _masked(*primals), tangent(primals[1], tangents[0])
 
 
 # The sigmoid family -----------------------------------------------------------------------------------------------
@@ -321,7 +338,7 @@ def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     tiny = float(jnp.finfo(hi.dtype).tiny)
     ratio = (hi - lo) / lo
     far = jnp.isinf(ratio)
-    y = jnp.log1p(jnp.where(far, hi / (lo / tiny) - 1, ratio)) + jnp.where(far, -log(tiny), 0)
+    y = jnp.log1p(jnp.where(far, hi / (lo / tiny) - 1, ratio)) + jnp.where(far, jnp.asarray(-log(tiny), hi.dtype), 0)
     return jnp.where(p == q, 0, jnp.where(p < q, -y, y))
 
 

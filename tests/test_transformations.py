@@ -56,7 +56,8 @@ def test_linearize(spec):
 def test_export(spec):
     """Lowered ahead of time and called back, value and gradient."""
     x, f = of_first(spec)
-    exported = jax.export.export(jax.jit(f))(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    f = jax.jit(f)
+    exported = jax.export.export(f)(jax.ShapeDtypeStruct(x.shape, x.dtype))
     same(exported.call(x), f(x), "value")
     got, wanted = (jax.vjp(g, x) for g in (exported.call, f))
     same(got[1](weights(got[0]))[0], wanted[1](weights(wanted[0]))[0], "gradient")

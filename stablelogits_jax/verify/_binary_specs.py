@@ -27,9 +27,8 @@ def focal(x, y, gamma=2.0):
 
 def logits_and_shares(dtype):
     """Logits with labels from 0 to 1, half of them certain, none where a share of a tail would be flushed."""
-    (x,) = line(dtype)
-    size = np.abs(x.astype(np.float64))
-    x = x[unflushed(dtype, size) & (size > 16 * float(jnp.finfo(dtype).tiny))]  # x / 2 is flushed too
+    tiny = float(jnp.finfo(dtype).tiny)
+    (x,) = line(dtype, keep=lambda x: unflushed(dtype, np.abs(x)) & (np.abs(x) > 16 * tiny))  # x / 2 is flushed too
     rng = generator()
     soft = rng.choice([rng.random(x.size), 1e-4 + rng.random(x.size) * 1e-3, 1 - rng.random(x.size) * 1e-2])
     return x, np.where(rng.random(x.size) < 0.5, rng.integers(2, size=x.size), soft).astype(dtype)

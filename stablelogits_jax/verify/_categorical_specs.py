@@ -21,6 +21,7 @@ from stablelogits_jax.verify._row_specs import (
 from stablelogits_jax.verify._scales import (
     categorical_slope,
     in_logits,
+    integer_curvature,
     integer_slope,
     z_curvature,
     z_slope,
@@ -60,7 +61,8 @@ def with_shares(dtype, **kind):
 
 def with_shares_and_masks(dtype):
     x, y = with_shares(dtype)
-    return x, y, masks(x)
+    where = masks(x)
+    return x, np.where(where, y, 0).astype(y.dtype), where
 
 
 def with_labels_and_masks(dtype):
@@ -92,6 +94,10 @@ def weighted_labels(y):
 
 def with_z_slope(truth, x, label):
     return np.maximum(integer_slope(truth, x, label), z_slope(truth, x, factor=Z))
+
+
+def with_z_curvature(truth, x, label):
+    return np.maximum(integer_curvature(truth, x, label), z_curvature(truth, x, factor=Z))
 
 
 LOG_2 = float(np.log(2.0))
@@ -200,7 +206,7 @@ CATEGORICAL = (
         lambda x, label: categorical(x, one_hot(label)) + Z * squared(x),
         with_labels,
         call=lambda f: partial(f, z_loss=Z),
-        scale=(None, with_z_slope, partial(z_curvature, factor=Z)),
+        scale=(None, with_z_slope, with_z_curvature),
         options="z_loss",
     ),
     Spec(

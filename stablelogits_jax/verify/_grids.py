@@ -46,11 +46,18 @@ def _normal(x: np.ndarray) -> np.ndarray:
     return (size == 0) | (np.isfinite(size) & (size >= float(jnp.finfo(x.dtype).tiny)))
 
 
-def line(dtype: Any, low: float = -np.inf, high: float = np.inf, near: Sequence[float] = ()) -> tuple[np.ndarray]:
-    """Numbers inside (low, high): all magnitudes, the range where exp is alive, and closing in on the points `near`."""
+def line(
+    dtype: Any,
+    low: float = -np.inf,
+    high: float = np.inf,
+    near: Sequence[float] = (),
+    keep: Callable[[np.ndarray], np.ndarray] = lambda x: x == x,
+) -> tuple[np.ndarray]:
+    """Numbers inside (low, high) that `keep` admits: all magnitudes, the range where exp is alive, and closing in on
+    the points `near`."""
     rng = generator()
     x = _rounded(_scalars(rng, dtype, (1.0, 0.5, LN_2, *near)), dtype)
-    x = x[_normal(x) & (x > low) & (x < high)]
+    x = x[_normal(x) & (x > low) & (x < high) & keep(x.astype(np.float64))]
     return (x[:POINTS],)
 
 

@@ -246,6 +246,11 @@ def integer_slope(truth, x, label, labels=lambda y: y):
     return _slope_in_logits(x, labels(np.eye(x.shape[-1])[label.astype(int)]))[:, None, :]
 
 
+def integer_curvature(truth, x, label):
+    """For dp_i / dx_j and what is added to it."""
+    return softmax_slope(x)[:, None]
+
+
 def normalizer(x):
     """The size of max + log(sum exp(x - max))."""
     top = np.max(x, axis=-1)
