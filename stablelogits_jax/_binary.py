@@ -14,8 +14,7 @@ from stablelogits_jax._rules import _difference, _log_sigmoid, _masked, _sigmoid
 def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Both in the logits' compute type; the labels may broadcast to the logits, never the other way round."""
     (x,), _ = _checks.widened(function, logits=logits)
-    y = _checks.as_array(function, "labels", labels)
-    return x, _checks.beside(function, "labels", y.astype(x.dtype), x.shape)
+    return x, _checks.beside(function, "labels", _checks.shares(function, labels, x.dtype), x.shape)
 
 
 def sigmoid_binary_cross_entropy(
@@ -57,17 +56,15 @@ def sigmoid_binary_cross_entropy(
     """
     name = "sigmoid_binary_cross_entropy"
     x, y = _logits_and_labels(name, logits, labels)
-    s = _checks.option(name, "label_smoothing", label_smoothing, x.dtype, 0, 1)
-    if not _checks.is_zero(s):
-        y = (1 - s) * y + s / 2
-    weight = _one(x)
-    if pos_weight is not None:
-        w = _checks.option(name, "pos_weight", pos_weight, x.dtype)
-        weight = _checks.beside(name, "pos_weight", jnp.asarray(w, x.dtype), x.shape)
     mask = _checks.mask(name, where, x.shape)
-    if mask is None:
-        return _cross_entropy(x, y, weight)
-    return _masked(_cross_entropy(_masked(x, mask, 0), _masked(y, mask, 0), weight), mask, 0)
+    if mask is not None:
+        x, y = _masked(x, mask, 0), _masked(jnp.broadcast_to(y, x.shape), mask, 0)
+    weight = _one(x) if pos_weight is None else _checks.option(name, "pos_weight", pos_weight, x.shape, x.dtype)
+    loss = _cross_entropy(x, y, weight)
+    if not _checks.is_zero(label_smoothing):  # of the losses, not of the labels: 1 - y would round off a small s
+        s = _checks.option(name, "label_smoothing", label_smoothing, x.shape, x.dtype, 0, 1)
+        loss = _times(1 - s, loss) + _times(s, _cross_entropy(x, 0.5 * _one(x), weight))
+    return loss if mask is None else _masked(loss, mask, 0)
 
 
 def _one(x: jax.Array) -> jax.Array:
@@ -147,14 +144,16 @@ def sigmoid_focal_loss(
     """
     name = "sigmoid_focal_loss"
     x, y = _logits_and_labels(name, logits, labels)
-    gamma = _checks.option(name, "gamma", gamma, x.dtype)
-    gamma = _checks.beside(name, "gamma", jnp.asarray(gamma, x.dtype), x.shape)
-    loss = _focal(x, y, gamma)
+    gamma = _checks.option(name, "gamma", gamma, x.shape, x.dtype)
     if alpha is None:
-        return loss
-    alpha = _checks.option(name, "alpha", alpha, x.dtype, 0, 1)
-    alpha = _checks.beside(name, "alpha", jnp.asarray(alpha, x.dtype), x.shape)
-    return _times(alpha * y + (1 - alpha) * (1 - y), loss)
+        return _focal(x, y, gamma)
+    alpha = _checks.option(name, "alpha", alpha, x.shape, x.dtype, 0, 1)
+    return _balanced_focal(x, y, gamma, alpha)
+
+
+@recomputed
+def _balanced_focal(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array) -> jax.Array:
+    return _times((1 - y) + alpha * (2 * y - 1), _focal(x, y, gamma))
 
 
 @jax.custom_jvp
@@ -173,7 +172,7 @@ def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _pull(x: jax.Array, y: jax.Array) -> jax.Array:
     """sigmoid(x) sigmoid(-x) / (1 - p_y), the size of the slope of log(1 - p_y) in x; equal infinities cancel."""
-    return _power_pull(x, y, jnp.zeros_like(x))
+    return _power_pull(x, y, jnp.zeros_like(x), _one(x))
 
 
 @partial(_log_miss.defjvp, symbolic_zeros=True)
@@ -190,55 +189,59 @@ def _log_miss_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 @jax.custom_jvp
 @jax.jit
-def _power(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-    """m = (1 - p_y)^gamma"""
-    return jnp.exp(_times(gamma, _log_miss(x, y)))
+def _power(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+    """scale m with m = (1 - p_y)^gamma. A scale of 0, such as gamma (gamma - 1) of a second slope, is 0 at any m."""
+    return _times(scale, jnp.exp(_times(gamma, _log_miss(x, y))))
 
 
 @jax.custom_jvp
 @jax.jit
-def _power_pull(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-    """(1 - p_y)^gamma pull, in one exponential: with a pull of its own the slope in y would be 0 times infinity."""
+def _power_pull(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+    """scale m pull, in one exponential: with a pull of its own the slope in y would be 0 times infinity."""
     plus, minus = _log_sigmoid(x), _log_sigmoid(-x)
     log_miss = _log_miss(x, y)
     log_pull = jnp.maximum(plus, minus) + _difference(jnp.minimum(plus, minus), log_miss)
-    return jnp.exp(_times(gamma, log_miss) + log_pull)
+    return _times(scale, jnp.exp(_times(gamma, log_miss) + log_pull))
 
 
 @partial(_power.defjvp, symbolic_zeros=True)
 def _power_jvp(primals: tuple, tangents: tuple) -> tuple:
     """gamma (1 - 2 y) m pull in x, -gamma (1 - p_y)^(gamma - 1) tanh(x / 2) in y, m log(1 - p_y) in gamma."""
-    (x, y, gamma), (x_dot, y_dot, gamma_dot) = primals, tangents
-    m = _power(x, y, gamma)
+    (x, y, gamma, scale), (x_dot, y_dot, gamma_dot, scale_dot) = primals, tangents
+    m = _power(*primals)
     dot = jnp.zeros_like(m)
     if not isinstance(x_dot, SymbolicZero):
-        dot += x_dot * (gamma * (1 - 2 * y) * _power_pull(x, y, gamma))
+        dot += x_dot * ((1 - 2 * y) * _power_pull(x, y, gamma, scale * gamma))
     if not isinstance(y_dot, SymbolicZero):
-        dot -= y_dot * (gamma * _tanh(x / 2) * _power(x, y, gamma - 1))
+        dot -= y_dot * (_tanh(x / 2) * _power(x, y, gamma - 1, scale * gamma))
     if not isinstance(gamma_dot, SymbolicZero):
         dot += gamma_dot * _times(m, _log_miss(x, y))
+    if not isinstance(scale_dot, SymbolicZero):
+        dot += scale_dot * _power(x, y, gamma, _one(x))
     return m, dot
 
 
 @partial(_power_pull.defjvp, symbolic_zeros=True)
 def _power_pull_jvp(primals: tuple, tangents: tuple) -> tuple:
     """As sigmoid(x) sigmoid(-x) (1 - p_y)^(gamma - 1), by the product rule."""
-    (x, y, gamma), (x_dot, y_dot, gamma_dot) = primals, tangents
-    value = _power_pull(x, y, gamma)
+    (x, y, gamma, scale), (x_dot, y_dot, gamma_dot, scale_dot) = primals, tangents
+    value = _power_pull(*primals)
     dot = jnp.zeros_like(value)
     if not isinstance(x_dot, SymbolicZero):
         dot += x_dot * (value * ((gamma - 1) * (1 - 2 * y) * _pull(x, y) - _tanh(x / 2)))
     if not isinstance(y_dot, SymbolicZero):
-        dot -= y_dot * ((gamma - 1) * _tanh(x / 2) * _power_pull(x, y, gamma - 1))
+        dot -= y_dot * (_tanh(x / 2) * _power_pull(x, y, gamma - 1, scale * (gamma - 1)))
     if not isinstance(gamma_dot, SymbolicZero):
         dot += gamma_dot * _times(value, _log_miss(x, y))
+    if not isinstance(scale_dot, SymbolicZero):
+        dot += scale_dot * _power_pull(x, y, gamma, _one(x))
     return value, dot
 
 
 @jax.custom_jvp
 @jax.jit
 def _focal(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-    return _times(_power(x, y, gamma), _cross_entropy(x, y, _one(x)))
+    return _times(_power(x, y, gamma, _one(x)), _cross_entropy(x, y, _one(x)))
 
 
 @partial(_focal.defjvp, symbolic_zeros=True)
@@ -250,14 +253,15 @@ def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
     def tangent(primals: tuple, loss: jax.Array, *dots: jax.Array) -> jax.Array:
         x, y, gamma = primals
-        c, m = _cross_entropy(x, y, _one(x)), _power(x, y, gamma)
+        one = _one(x)
+        c, m = _cross_entropy(x, y, one), _power(x, y, gamma, one)
         total = jnp.zeros_like(x)
         for i, dot in zip(moved, dots, strict=True):
             if i == 0:
                 c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
-                total += dot * (m * c_x + gamma * (1 - 2 * y) * _times(_power_pull(x, y, gamma), c))
+                total += dot * (m * c_x + (1 - 2 * y) * _times(_power_pull(x, y, gamma, gamma), c))
             elif i == 1:
-                total += dot * (_times(m, -x) - gamma * _tanh(x / 2) * _times(_power(x, y, gamma - 1), c))
+                total += dot * (_times(m, -x) - _tanh(x / 2) * _times(_power(x, y, gamma - 1, gamma), c))
             else:
                 total += dot * _times(loss, _log_miss(x, y))
         return total

@@ -22,6 +22,7 @@ def _examples(
     """
     (x,), _ = _checks.floating(function, logits=logits)
     axes = _checks.axes(function, axis, x.ndim)
+    _checks.some_classes(function, x.shape, axes)
     mask = _checks.mask(function, where, x.shape, axes)
     x = _rows.flatten(x, axes)
     counted = None if ignored is None else ~ignored
@@ -35,21 +36,24 @@ def _examples(
 
 
 def _class_weights(
-    function: str, weights: ArrayLike | None, shape: tuple[int, ...], axes: tuple[int, ...], x: jax.Array
-) -> jax.Array | None:
-    """Weights of the classes, [1, ..., n] beside the rows `x`, in the type that is computed in."""
-    if weights is None:
-        return None
+    function: str,
+    weights: ArrayLike,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    x: jax.Array,
+    mask: jax.Array | None,
+) -> jax.Array:
+    """Weights of the classes beside the rows `x`, in the type that is computed in; 0 for masked classes."""
     (w,), _ = _checks.floating(function, weights=weights)
     _checks.require_shape(function, "weights", w.shape, tuple(shape[a] for a in axes))
-    return w.astype(_checks.compute_type(x.dtype)).reshape(*(1,) * (x.ndim - 1), -1)
+    w = w.astype(_checks.compute_type(x.dtype)).reshape(*(1,) * (x.ndim - 1), -1)
+    return w if mask is None else _masked(jnp.broadcast_to(w, x.shape), mask, 0)
 
 
 def _finish(function: str, loss: jax.Array, x: jax.Array, z_loss: ArrayLike, counted: jax.Array | None) -> jax.Array:
     """The loss with its z-loss, and 0 for the examples that do not count."""
-    z = _checks.option(function, "z_loss", z_loss, loss.dtype)
-    if not _checks.is_zero(z):
-        loss = loss + _times(jnp.asarray(z, loss.dtype), _squared_log_normalizer(x))
+    if not _checks.is_zero(z_loss):
+        loss = loss + _z_loss_of(x, _checks.option(function, "z_loss", z_loss, loss.shape, loss.dtype))
     return loss if counted is None else _masked(loss, counted, 0)
 
 
@@ -98,17 +102,19 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     x, axes, mask, counted = _examples(name, logits, axis, where)
     shape = jnp.shape(logits)
-    y = _checks.as_array(name, "labels", labels).astype(_checks.compute_type(x.dtype))
-    y = _checks.beside(name, "labels", y, shape)
+    y = _checks.beside(name, "labels", _checks.shares(name, labels, _checks.compute_type(x.dtype)), shape)
     y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
     y = _rows.flatten(y, axes)
-    smoothing = _checks.option(name, "label_smoothing", label_smoothing, y.dtype, 0, 1)
-    if not _checks.is_zero(smoothing):
-        y = (1 - smoothing) * y + smoothing * _uniform(x, mask)
-    w = _class_weights(name, weights, shape, axes, x)
-    y = y if w is None else w * y
-    if mask is not None:  # a share of a masked class is lost, as a masked label is; what it holds reaches no slope
-        y = jnp.where(mask, y, (y > 0).astype(y.dtype))
+    lost = None
+    if mask is not None:  # a share of a masked class is lost, as a masked label is; what else it holds reaches nothing
+        lost, y = (y > 0) & ~mask, _masked(jnp.broadcast_to(y, x.shape), mask, 0)
+    if not _checks.is_zero(label_smoothing):
+        s = _checks.option(name, "label_smoothing", label_smoothing, x.shape[:-1], y.dtype, 0, 1)[..., None]
+        y = (1 - s) * y + s * _uniform(x, mask)
+    if weights is not None:
+        y = _class_weights(name, weights, shape, axes, x, mask) * y
+    if lost is not None:
+        y = _masked(y, ~lost, 1)
     return _finish(name, _cross_entropy_of(x, y), x, z_loss, counted)
 
 
@@ -170,16 +176,16 @@ def softmax_cross_entropy_with_integer_labels(
     labels = _checks.integer(name, "labels", labels, batch)
     ignored = None if ignore_index is None else labels == _checks.integer(name, "ignore_index", ignore_index, ())
     x, axes, mask, counted = _examples(name, array, axes, where, ignored)
-    if ignored is not None:
-        labels = jnp.where(ignored, 0, labels)
-    w = _class_weights(name, weights, array.shape, axes, x)
-    smoothing = _checks.option(name, "label_smoothing", label_smoothing, _checks.compute_type(x.dtype), 0, 1)
+    if counted is not None:
+        labels = jnp.where(counted, labels, 0)
     loss = _rows.surprisal(x, labels)
-    if w is not None:
-        loss = _times(jnp.take(w.reshape(-1), labels, mode="fill", fill_value=0), loss)
-    if not _checks.is_zero(smoothing):
+    w = None if weights is None else _class_weights(name, weights, array.shape, axes, x, mask)
+    if weights is not None:
+        index = jnp.where(labels < 0, x.shape[-1], labels)
+        loss = _times(jnp.take(jnp.asarray(weights).astype(loss.dtype).reshape(-1), index, mode="fill"), loss)
+    if not _checks.is_zero(label_smoothing):
+        s = _checks.option(name, "label_smoothing", label_smoothing, loss.shape, loss.dtype, 0, 1)
         share = _uniform(x, mask) if w is None else w * _uniform(x, mask)
-        s = jnp.asarray(smoothing, loss.dtype)
         loss = _times(1 - s, loss) + _times(s, _cross_entropy_of(x, share))
     return _finish(name, loss, x, z_loss, counted)
 
@@ -211,12 +217,13 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
     (y,), dtype = _checks.widened("smooth_labels", labels=labels)
     axes = _checks.axes("smooth_labels", axis, y.ndim)
     mask = _checks.mask("smooth_labels", where, y.shape)
-    alpha = _checks.option("smooth_labels", "alpha", alpha, y.dtype, 0, 1)
+    _checks.some_classes("smooth_labels", y.shape, axes)
     rows = _rows.flatten(y, axes)
+    alpha = _checks.option("smooth_labels", "alpha", alpha, rows.shape[:-1], y.dtype, 0, 1)[..., None]
     uniform = _uniform(rows, None if mask is None else _rows.flatten(mask, axes))
-    smoothed = jnp.asarray((1 - alpha) * rows + alpha * uniform)
     if mask is not None:
-        smoothed = jnp.where(_rows.flatten(mask, axes), smoothed, 0)
+        rows = _masked(rows, _rows.flatten(mask, axes), 0)
+    smoothed = (1 - alpha) * rows + alpha * uniform
     return _checks.as_type(_rows.unflatten(smoothed, axes, y.shape), dtype)
 
 
@@ -245,14 +252,39 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
         Chowdhery et al., [PaLM: Scaling Language Modeling with Pathways](https://arxiv.org/abs/2204.02311), 2022.
     """
     x, _, _, counted = _examples("z_loss", logits, axis, where)
-    loss = _squared_log_normalizer(x)
+    loss = _z_loss_of(x, jnp.ones((1,) * (x.ndim - 1), _checks.compute_type(x.dtype)))
     return loss if counted is None else _masked(loss, counted, 0)
 
 
-def _squared_log_normalizer(x: jax.Array) -> jax.Array:
-    log_normalizer = _rows.logsumexp(x)
-    empty = log_normalizer == -jnp.inf
-    return jnp.where(empty, jnp.inf, jnp.where(empty, 0, log_normalizer) ** 2)
+@jax.custom_jvp
+@jax.jit
+def _z_loss(x: jax.Array, z: jax.Array, of: _rows.Stats) -> jax.Array:
+    """z logsumexp(x)^2"""
+    log_normalizer = _rows._logsumexp(x, of)
+    return _times(_times(z, log_normalizer), log_normalizer)
+
+
+@partial(_z_loss.defjvp, symbolic_zeros=True)
+def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """2 z logsumexp(x) p in x, where p = 0 is absence: of a class beside +inf, of all in a row of -inf."""
+    x, z, of = primals
+    x_dot, z_dot, _ = tangents
+
+    @recomputed
+    def in_logits(x: jax.Array, z: jax.Array, of: _rows.Stats, x_dot: jax.Array) -> jax.Array:
+        factor = _times(z, 2 * _rows._logsumexp(x, of))
+        return _rows.inner(_times(factor[..., None], _rows._softmax(x, of)), x_dot)
+
+    loss = _z_loss(*primals)
+    loss_dot = jnp.zeros_like(loss)
+    if not isinstance(x_dot, SymbolicZero):
+        loss_dot += in_logits(x, z, of, x_dot)
+    if not isinstance(z_dot, SymbolicZero):
+        loss_dot += z_dot * _rows._logsumexp(x, of) ** 2
+    return loss, loss_dot
+
+
+_z_loss_of = _rows.with_stats(_z_loss)
 
 
 def _uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -31,15 +31,15 @@ def as_type(x: jax.Array, dtype: Any) -> jax.Array:
 def floating(function: str, **arguments: Any) -> tuple[list[jax.Array], Any]:
     """The arguments as arrays of their common floating type, and that type."""
     arrays = {name: as_array(function, name, value) for name, value in arguments.items()}
+    floats = [array.dtype in _FLOATS for array in arrays.values()]
+    for (name, array), is_float in zip(arrays.items(), floats, strict=True):
+        chex.assert_equal(
+            is_float or (array.weak_type and any(floats)),  # Python's 0 and 1 go with any float
+            True,
+            custom_message=f"{function}: {name} must be float64, float32, bfloat16 or float16, got {array.dtype}",
+            exception_type=TypeError,
+        )
     dtype = jnp.result_type(*arrays.values())
-    if dtype not in _FLOATS:
-        for name, array in arrays.items():
-            chex.assert_type(
-                array,
-                array.dtype if array.dtype in _FLOATS else jnp.float32,
-                custom_message=f"{function}: {name} must be float64, float32, bfloat16 or float16, got {array.dtype}",
-                exception_type=TypeError,
-            )
     return [as_type(array, dtype) for array in arrays.values()], dtype
 
 
@@ -130,28 +130,57 @@ def axes(function: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(a % ndim for a in given)
 
 
-def option(function: str, name: str, value: Any, dtype: Any, low: float = 0.0, high: float = np.inf) -> Any:
-    """A numeric option in `dtype`. A Python number must lie in [low, high]; an array may be traced, so is not asked."""
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        chex.assert_scalar_in(
-            float(value),
-            low,
-            high,
+def some_classes(function: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    classes = [shape[a] for a in axes]
+    chex.assert_equal(
+        0 in classes,
+        False,
+        custom_message=f"{function}: there must be at least one class, got shape {shape} with axis {axes}",
+        exception_type=ValueError,
+    )
+
+
+def option(
+    function: str, name: str, value: Any, shape: tuple[int, ...], dtype: Any, low: float = 0.0, high: float = np.inf
+) -> jax.Array:
+    """A numeric option in `dtype`, one number or some for each of `shape`, with as many axes.
+
+    Python's and NumPy's numbers must lie in [low, high]; an array of JAX may be traced, so is not asked.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = float(value)
+    (array,), _ = floating(function, **{name: value})
+    if isinstance(value, (float, np.floating, np.ndarray)):
+        values = np.asarray(value, np.float64)
+        chex.assert_equal(
+            bool(np.all((values >= low) & (values <= high))),
+            True,
             custom_message=f"{function}: {name} must be in [{low}, {high}], got {value}",
             exception_type=ValueError,
         )
-        return float(value)
-    (array,), _ = floating(function, **{name: value})
-    return array.astype(dtype)
+    return beside(function, name, array.astype(dtype), shape)
 
 
 def is_zero(value: Any) -> bool:
     """Whether an option is the Python number 0, so that its term can be left out; a traced zero cannot."""
-    return isinstance(value, float) and value == 0.0
+    return isinstance(value, (int, float)) and value == 0
+
+
+def shares(function: str, labels: Any, dtype: Any) -> jax.Array:
+    """Labels that are numbers of any real type, as `dtype`."""
+    array = as_array(function, "labels", labels)
+    chex.assert_equal(
+        array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating),
+        True,
+        custom_message=f"{function}: labels must be real, got {array.dtype}",
+        exception_type=TypeError,
+    )
+    return array.astype(dtype)
 
 
 def as_array(function: str, name: str, value: Any) -> jax.Array:
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{function}: {name} must be an array or a number, got {type(value).__name__}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        came = value if isinstance(value, int) else type(value).__name__
+        raise TypeError(f"{function}: {name} must be an array or a number that fits one, got {came}") from error

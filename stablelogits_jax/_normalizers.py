@@ -12,12 +12,15 @@ from stablelogits_jax._rules import _i_divergence, _masked, _times, recomputed
 
 
 def _rows_of(
-    function: str, axis: Axis, where: ArrayLike | None, **arguments: ArrayLike
+    function: str, axis: Axis, where: ArrayLike | None, per_example: bool = False, **arguments: ArrayLike
 ) -> tuple[list[jax.Array], tuple[int, ...]]:
-    """The arguments flattened along `axis`, their masked classes -inf, and the axes."""
+    """The arguments flattened along `axis`, their masked classes -inf, and the axes.
+
+    With `per_example`, a mask without the class axes serves too; where jax.nn has the function, masks broadcast.
+    """
     arrays, _ = _checks.floating(function, **arguments)
     axes = _checks.axes(function, axis, arrays[0].ndim)
-    mask = _checks.mask(function, where, arrays[0].shape)
+    mask = _checks.mask(function, where, arrays[0].shape, axes if per_example else ())
     return [_rows.flatten(x if mask is None else _masked(x, mask, -jnp.inf), axes) for x in arrays], axes
 
 
@@ -95,6 +98,8 @@ def logsumexp(
         (a, b), _ = _checks.floating("logsumexp", a=a, b=b)
         shape = _checks.common_shape("logsumexp", a=a, b=b)
         a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
+        mask = _checks.mask("logsumexp", where, shape)
+        b = b if mask is None else _masked(b, mask, 0)
         (x,), axes = _rows_of("logsumexp", axis, where, a=a)
         y, sign = _rows.signed_logsumexp(x, _rows.flatten(b, axes))
     if keepdims:
@@ -131,10 +136,9 @@ def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, 
         Burda, Grosse, Salakhutdinov, `Importance Weighted Autoencoders`, 2015.
     """
     (rows,), axes = _rows_of("logmeanexp", axis, where, x=x)
-    y = _rows.logsumexp(rows)
     mask = _checks.mask("logmeanexp", where, jnp.shape(x))
-    n = rows.shape[-1] if mask is None else jnp.sum(_rows.flatten(mask, axes), -1)
-    y = y - jnp.log(jnp.maximum(jnp.asarray(n, y.dtype), 1))
+    n = rows.shape[-1] if mask is None else jnp.sum(_rows.flatten(mask, axes), -1, keepdims=True)
+    y = _rows.logmeanexp(rows, jnp.maximum(jnp.asarray(n, _checks.compute_type(rows.dtype)), 1))
     return _checks.as_type(jnp.expand_dims(y, axes) if keepdims else y, rows.dtype)
 
 
@@ -227,7 +231,7 @@ def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | N
     References:
         Shannon, `A Mathematical Theory of Communication`, 1948.
     """
-    (x,), _ = _rows_of("entropy_from_logits", axis, where, logits=logits)
+    (x,), _ = _rows_of("entropy_from_logits", axis, where, True, logits=logits)
     return _checks.as_type(_entropy(x), x.dtype)
 
 
@@ -268,7 +272,7 @@ def kl_from_logits(
     """
     (p, q), _ = _checks.floating("kl_from_logits", logits_p=logits_p, logits_q=logits_q)
     _checks.require_shape("kl_from_logits", "logits_q", q.shape, p.shape)
-    (x, y), _ = _rows_of("kl_from_logits", axis, where, logits_p=p, logits_q=q)
+    (x, y), _ = _rows_of("kl_from_logits", axis, where, True, logits_p=p, logits_q=q)
     return _checks.as_type(_kl(x, y), x.dtype)
 
 
@@ -305,7 +309,8 @@ def log_prob_from_logits(
     References:
         `Categorical.log_prob` of Distrax and TensorFlow Probability.
     """
-    (x,), _ = _rows_of("log_prob_from_logits", axis, where, logits=logits)
+    (x,), _ = _rows_of("log_prob_from_logits", axis, where, True, logits=logits)
+    _checks.some_classes("log_prob_from_logits", x.shape, (x.ndim - 1,))
     labels = _checks.integer("log_prob_from_logits", "labels", labels, x.shape[:-1])
     return _checks.as_type(-_rows.surprisal(x, labels), x.dtype)
 
@@ -351,4 +356,4 @@ def masked_mean(
         values, w = _masked(values, mask, 0), _masked(w, mask, 0)
     total = jnp.sum(w, axes)
     mean = jnp.sum(_times(w, values), axes) / jnp.where(total == 0, 1, total)
-    return _checks.as_type(mean, dtype)
+    return _checks.as_type(jnp.where(total == 0, 0, mean), dtype)

@@ -72,16 +72,35 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
 def _sums(e: jax.Array) -> tuple[jax.Array, jax.Array]:
     """sum e, and the sum of e < 3/4; of few classes in one loop, which is faster where neither would be vectorised."""
     small = jnp.where(e < 0.75, e, 0)
-    if e.shape[-1] > 32:
+    if not isinstance(e.shape[-1], int) or e.shape[-1] > 32:
         return _sum(e), _sum(small)
     zero = jnp.zeros((), e.dtype)
     total, rest = jax.lax.reduce((e, small), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (e.ndim - 1,))
     return total[..., None], rest[..., None]
 
 
+def _rounded(x: jax.Array) -> jax.Array:
+    """x. XLA may leave out the rounding of a 16-bit product that it fuses into one use of x and not into another, and
+    the top would not be the largest of what is summed; it stores what is behind a barrier."""
+    return _stored(x) if x.dtype.itemsize == 2 else x
+
+
+@jax.custom_jvp
+def _stored(x: jax.Array) -> jax.Array:
+    return jax.lax.optimization_barrier(x)
+
+
+@_stored.defjvp
+def _stored_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return _stored(*primals), tangents[0]
+
+
 def _parts(n: int) -> int:
     """Into how many parts a row is summed, so that the one that holds the top can be summed again without it."""
-    return next(d for d in range(isqrt(n), 0, -1) if n % d == 0) if n > 128 else 1
+    if not isinstance(n, int):  # a symbol of jax.export
+        return 1
+    most = max(1, min(isqrt(n), n // 100))  # XLA:CPU is slow on shorter parts
+    return next(d for d in range(most, 0, -1) if n % d == 0)
 
 
 @partial(jax.jit, static_argnames="keep")
@@ -94,14 +113,16 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
 
     With `keep`, e is written once, for the sum and for the slope that follows; a value alone never writes it.
     """
-    x = as_type(x, compute_type(x.dtype))  # once: XLA may leave out the rounding of a fused 16-bit producer
-    top = jnp.max(x, -1, keepdims=True, initial=-jnp.inf)
+    top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
     q = _parts(x.shape[-1])
     if q == 1:
         total, rest = _sums(jnp.exp(_shift(x, top)))
     else:
         parted = (*x.shape[:-1], q, x.shape[-1] // q)
-        e = jnp.exp(_shift(x, top)).reshape(parted) if keep else jnp.exp(_shift(x.reshape(parted), top[..., None]))
+        if keep:
+            e = jnp.exp(_shift(x, top)).reshape(parted)
+        else:
+            e = jnp.exp(_shift(_rounded(x.reshape(parted)), top[..., None]))
         parts = jnp.sum(e, -1, keepdims=True)
         total = jnp.sum(parts, -2)
         holder = jnp.argmax(parts, -2, keepdims=True)
@@ -115,24 +136,25 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
 def with_stats(core: Callable, keep: bool = False) -> Callable:
     """core(x, ..., stats) as a function of (x, ...).
 
-    The statistics are constants to the core, whose rule knows how they move with x. They are found in the way that
-    suits a value alone, or, with `keep` or under differentiation, what writes exp(x - top) anyway.
+    The statistics are constants to the core, whose rule knows how they move with x. Where exp(x - top) is used again,
+    in the value (`keep`) or in a slope, they keep it; for a value that is all they are for, they do not.
     """
 
     @jax.custom_jvp
     def function(x: jax.Array, *args: jax.Array) -> jax.Array:
+        x = _rounded(x)
         return core(x, *args, _stats(x, keep))
 
     @partial(function.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
         moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
-        of = _stats(jax.lax.stop_gradient(primals[0]), keep=True)
+        of = _stats(jax.lax.stop_gradient(_rounded(primals[0])), keep=True)
 
         def of_moved(*values: jax.Array) -> jax.Array:
             args: list[Any] = list(primals)
             for i, value in zip(moved, values, strict=True):
                 args[i] = value
-            return core(*args, of)
+            return core(_rounded(args[0]), *args[1:], of)
 
         return jax.jvp(of_moved, tuple(primals[i] for i in moved), tuple(tangents[i] for i in moved))
 
@@ -153,6 +175,13 @@ def _softmax(x: jax.Array, of: Stats) -> jax.Array:
 @jax.jit
 def _logsumexp(x: jax.Array, of: Stats) -> jax.Array:
     return (of.top + of.log_total)[..., 0]
+
+
+@jax.custom_jvp
+@jax.jit
+def _logmeanexp(x: jax.Array, n: jax.Array, of: Stats) -> jax.Array:
+    """top + log(total / n), which is the top for equal terms, where log total - log n has two roundings. n is given."""
+    return (of.top + jnp.log(of.total / n))[..., 0]
 
 
 @jax.custom_jvp
@@ -202,13 +231,20 @@ _softmax.defjvp(_without_mean(_softmax, lambda p: p))
 _log_softmax.defjvp(_without_mean(_log_softmax, jnp.ones_like))
 
 
+@recomputed
+def _weighted_by_p(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+    return inner(_softmax(x, of), x_dot)
+
+
 @_logsumexp.defjvp
 def _logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
-    @recomputed
-    def tangent(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        return inner(_softmax(x, of), x_dot)
+    return _logsumexp(*primals), _weighted_by_p(*primals, tangents[0])
 
-    return _logsumexp(*primals), tangent(*primals, tangents[0])
+
+@_logmeanexp.defjvp
+def _logmeanexp_jvp(primals: tuple, tangents: tuple) -> tuple:
+    x, _, of = primals
+    return _logmeanexp(*primals), _weighted_by_p(x, of, tangents[0])
 
 
 @_surprisal.defjvp
@@ -229,16 +265,19 @@ def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
 softmax = with_stats(_softmax, keep=True)
 log_softmax = with_stats(_log_softmax)
 logsumexp = with_stats(_logsumexp)
+logmeanexp = with_stats(_logmeanexp)
 surprisal = with_stats(_surprisal)
 
 
 # Sums with factors ------------------------------------------------------------------------------------------------
 
 
+@recomputed
 def signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """log|sum b exp(x)| and the sign of the sum. x is shifted before log|b| is added, or it would round it off."""
     b = as_type(b, compute_type(x.dtype))
-    top = jnp.max(jax.lax.stop_gradient(jnp.where(b == 0, -jnp.inf, as_type(x, b.dtype))), -1, keepdims=True)
+    present = jnp.where(b == 0, -jnp.inf, as_type(x, b.dtype))
+    top = jnp.max(jax.lax.stop_gradient(present), -1, keepdims=True, initial=-jnp.inf)
     y, sign = _signed_logsumexp(_aligned(x, top), b)
     return top[..., 0] + y, sign
 
@@ -260,12 +299,8 @@ def _aligned_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 @jax.custom_jvp
-def _signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _split_signs(x, b)
-
-
 @jax.jit
-def _split_signs(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """|b| exp(x) = exp(x + log|b|): the positive and the negative terms are summed apart, then subtracted once."""
     log_terms = jnp.where(b == 0, -jnp.inf, x + jnp.log(jnp.abs(jnp.where(b == 0, 1, b))))
     plus = logsumexp(jnp.where(b < 0, -jnp.inf, log_terms))
@@ -274,16 +309,29 @@ def _split_signs(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y, jnp.sign(_difference(plus, minus))
 
 
-@partial(_signed_logsumexp.defjvp, symbolic_zeros=True)
+@jax.custom_jvp
+@jax.jit
+def _per_factor(x: jax.Array, b: jax.Array) -> jax.Array:
+    """sign exp(x - y), the slope of y = log|sum b exp(x)| in a factor, and p = b times that in x; 0 if all b are."""
+    y, sign = _signed_logsumexp(x, b)
+    nothing = jnp.all(b == 0, -1)
+    return jnp.where(nothing[..., None], 0, jnp.exp(x - y[..., None]) * sign[..., None])
+
+
+@_signed_logsumexp.defjvp
 def _signed_logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """By the rules of the two sums, which keep the tails, but for the terms with b = 0, of which they know nothing:
-    those add sign exp(x - y) (b_dot + b x_dot)."""
     (x, b), (x_dot, b_dot) = primals, tangents
     y, sign = _signed_logsumexp(x, b)
-    y_dot = jnp.zeros_like(y)
-    at_zero = jnp.where(b == 0, jnp.exp(x - y[..., None]) * sign[..., None], 0)
-    if not isinstance(x_dot, SymbolicZero):
-        y_dot += jax.jvp(lambda x: _split_signs(x, b)[0], (x,), (x_dot,))[1] + inner(at_zero * b, x_dot)
-    if not isinstance(b_dot, SymbolicZero):
-        y_dot += jax.jvp(lambda b: _split_signs(x, b)[0], (b,), (b_dot,))[1] + inner(at_zero, b_dot)
-    return (y, sign), (y_dot, jnp.zeros_like(sign))
+    return (y, sign), (inner(_per_factor(x, b), b * x_dot + b_dot), jnp.zeros_like(sign))
+
+
+@_per_factor.defjvp
+def _per_factor_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """f (x_dot - sum p x_dot - sum f b_dot), at p > 1/2 in the form of `_without_mean`, as sum p = 1 here too."""
+    (x, b), (t, b_dot) = primals, tangents
+    f = _per_factor(x, b)
+    hot = b * f > 0.5
+    cold = jnp.where(hot, 0, b * f)
+    r, t_hot, others = _sum(cold), _sum(jnp.where(hot, t, 0)), _sum(cold * t)
+    centred = jnp.where(hot, r * t_hot - others, t - ((1 - r) * t_hot + others))
+    return f, f * (centred - _sum(f * b_dot))

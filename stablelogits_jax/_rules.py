@@ -297,7 +297,7 @@ def _absent(x: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.where((x == 0) & jnp.isinf(other), 0, other)
 
 
-_define_slopes(_times, lambda a, b: _absent(a, b), lambda a, b: _absent(b, a))
+_define_slopes(_times, _absent, lambda a, b: _absent(b, a))
 
 
 @jax.custom_jvp
@@ -308,6 +308,11 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 _define_slopes(_ratio, lambda a, b: 1 / b, lambda a, b: -_ratio(_ratio(a, b), b))
+
+
+def _above_zero(sum: jax.Array, holds: jax.Array) -> jax.Array:
+    """A sum that is 0 or more where `holds`, and may be below it by the rounding of a fused term; else NaN."""
+    return jnp.where(holds, jnp.maximum(sum, 0), jnp.nan)
 
 
 @jax.custom_jvp
@@ -323,7 +328,7 @@ def _xlog1py(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 _define_slopes(_xlogy, lambda x, y: jnp.log(y), _ratio)
-_define_slopes(_xlog1py, lambda x, y: _log1p(y), lambda x, y: _ratio(x, 1 + y))
+_define_slopes(_xlog1py, lambda x, y: _log1p(y), lambda x, y: _ratio(x, _above_zero(1 + y, y >= -1)))
 
 
 @jax.custom_jvp

@@ -18,9 +18,7 @@ PLAIN = tuple(spec for spec in SPECS if not spec.options)
 
 
 def each(specs):
-    """The rows as parameters, those of one function on one worker: they share their truths."""
-    rows = [pytest.param(spec, marks=pytest.mark.xdist_group(spec.name)) for spec in specs]
-    return pytest.mark.parametrize("spec", rows, ids=str)
+    return pytest.mark.parametrize("spec", specs, ids=str)
 
 
 def spec_of(name: str, options: str = "") -> Spec:

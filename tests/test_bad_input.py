@@ -68,6 +68,26 @@ def test_type_of_logits_of_a_loss(name, kind):
             run(getattr(sl, name))(X.astype(kind), LOSSES[name])
 
 
+@pytest.mark.parametrize("kind", ["int32", "bool"])
+@pytest.mark.parametrize("name", [name for name in ARRAYS if len(ARRAYS[name]) > 1])
+def test_type_of_one_argument(name, kind):
+    """A float beside it does not make an array of integers one; a Python number is."""
+    for i, argument in enumerate(ARRAYS[name]):
+        arguments = [X.astype(kind) if j == i else X for j in range(2)]
+        with refused(TypeError, name, argument, kind):
+            getattr(sl, name)(*arguments)
+    if name != "kl_from_logits":
+        assert getattr(sl, name)(X, 1).dtype == X.dtype
+
+
+def test_labels_are_real():
+    for name in ("sigmoid_binary_cross_entropy", "sigmoid_focal_loss", "softmax_cross_entropy"):
+        with refused(TypeError, name, "labels", "complex64"):
+            getattr(sl, name)(X, Y.astype("complex64"))
+        with refused(TypeError, name, "labels"):
+            getattr(sl, name)(X, jax.random.split(jax.random.key(0), (4, 3)))
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 def test_python_integers_are_not_logits(name):
     with refused(TypeError, name, ARRAYS[name][0]):
@@ -145,6 +165,23 @@ CASES = [
     (ValueError, "smooth_labels axis", lambda f: f(Y, 0.1, axis=2)),
     (TypeError, "smooth_labels labels", lambda f: f(LABEL, 0.1)),
     (ValueError, "logaddexp", lambda f: f(jnp.zeros(4), jnp.zeros(3))),
+    (ValueError, "smooth_labels alpha", lambda f: f(Y, np.array(1.5))),
+    (ValueError, "smooth_labels alpha", lambda f: f(Y, jnp.zeros((4, 1)))),
+    (
+        ValueError,
+        "sigmoid_binary_cross_entropy label_smoothing",
+        lambda f: f(X, Y, label_smoothing=jnp.zeros((2, 1, 1))),
+    ),
+    (ValueError, "softmax_cross_entropy label_smoothing", lambda f: f(X, Y, label_smoothing=jnp.zeros((4, 1)))),
+    (ValueError, "softmax_cross_entropy_with_integer_labels z_loss", lambda f: f(X, LABEL, z_loss=jnp.zeros((4, 1)))),
+    (TypeError, "sigmoid_binary_cross_entropy pos_weight", lambda f: f(X, Y, pos_weight=np.array([1j, 2, 3]))),
+    (TypeError, "sigmoid_binary_cross_entropy pos_weight", lambda f: f(X, Y, pos_weight=np.array([True, False, True]))),
+    (TypeError, "sigmoid_binary_cross_entropy pos_weight", lambda f: f(X, Y, pos_weight=np.array(["a", "b", "c"]))),
+    (TypeError, "softmax_cross_entropy_with_integer_labels ignore_index", lambda f: f(X, LABEL, ignore_index=2**40)),
+    (ValueError, "softmax_cross_entropy", lambda f: f(jnp.zeros((2, 0)), jnp.zeros((2, 0)))),
+    (ValueError, "softmax_cross_entropy_with_integer_labels", lambda f: f(jnp.zeros((2, 0)), jnp.zeros(2, int))),
+    (ValueError, "log_prob_from_logits", lambda f: f(jnp.zeros((2, 0)), jnp.zeros(2, int))),
+    (ValueError, "smooth_labels", lambda f: f(jnp.zeros((2, 0)), 0.1)),
 ]
 
 

@@ -12,11 +12,13 @@ X = jnp.asarray(RNG.normal(size=(6, 5)) * 5, jnp.float32)
 Y = jnp.asarray(RNG.dirichlet(np.ones(5), 6), jnp.float32)
 LABEL = jnp.asarray(RNG.integers(5, size=6))
 WHERE = jnp.asarray(RNG.random((6, 5)) < 0.6).at[jnp.arange(6), LABEL].set(True).at[2].set(False)
+INTEGER = sl.softmax_cross_entropy_with_integer_labels
 POISON = [np.nan, np.inf, -np.inf, 3e38]
 
 MASKED = {
     "logsumexp": lambda x, where: sl.logsumexp(x, axis=-1, where=where),
     "logsumexp, b": lambda x, where: sl.logsumexp(x, axis=-1, b=Y, where=where),
+    "logsumexp, factors": lambda b, where: sl.logsumexp(X, axis=-1, b=jnp.abs(b) + 0.1, where=where),
     "logmeanexp": lambda x, where: sl.logmeanexp(x, axis=-1, where=where),
     "softmax": lambda x, where: sl.softmax(x, where=where),
     "entropy_from_logits": lambda x, where: sl.entropy_from_logits(x, where=where),
@@ -99,9 +101,11 @@ EMPTY = {
     "logmeanexp": (-np.inf, lambda x, where: sl.logmeanexp(x, axis=-1, where=where)),
     "softmax": (0, lambda x, where: sl.softmax(x, where=where)),
     "log_softmax": (-np.inf, lambda x, where: sl.log_softmax(x, where=where)),
-    **{name: (0, MASKED[name]) for name in MASKED if name.split(",")[0] not in ("logsumexp", "logmeanexp", "softmax")},
+    "logsumexp, b": (-np.inf, MASKED["logsumexp, b"]),
+    "logsumexp, factors": (-np.inf, MASKED["logsumexp, factors"]),
+    "log_prob_from_logits": (-np.inf, MASKED["log_prob_from_logits"]),
 }
-del EMPTY["log_prob_from_logits"], EMPTY["z_loss"]
+EMPTY |= {name: (0, MASKED[name]) for name in MASKED if name not in EMPTY}
 
 
 @pytest.mark.parametrize("name", EMPTY)
@@ -116,14 +120,30 @@ def test_nothing_left(name):
         np.testing.assert_array_equal(pushed, jnp.zeros_like(y))
 
 
-LOSSES = [name for name in MASKED if name.startswith(("softmax_cross", "z_loss"))]
+OF_EXAMPLES = ("softmax_cross", "z_loss", "entropy", "kl", "log_prob")
+LOSSES = [name for name in MASKED if name.startswith(OF_EXAMPLES)]
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_mask_of_examples(name):
-    """In a loss, `where` without the class axis keeps or drops whole examples."""
+    """`where` without the class axis keeps or drops whole examples, also where it could be taken for classes."""
     f, keep = MASKED[name], jnp.array([True, False, True, True, False, True])
     np.testing.assert_array_equal(f(X, keep), f(X, jnp.broadcast_to(keep[:, None], X.shape)))
+
+
+def test_a_mask_of_as_many_examples_as_classes():
+    x, keep = X[:5], jnp.array([True, False, True, True, False])
+    for f in (sl.z_loss, sl.entropy_from_logits):
+        np.testing.assert_array_equal(f(x, where=keep), f(x, where=jnp.broadcast_to(keep[:, None], x.shape)))
+
+
+def test_a_masked_weight_reaches_nothing():
+    for weights in (jnp.array([1.0, 2.0, jnp.nan]), jnp.array([1.0, 2.0, jnp.inf])):
+        for f, label in ((sl.softmax_cross_entropy, jnp.eye(3)[0]), (INTEGER, 0)):
+            options = {"where": jnp.array([True, True, False]), "weights": weights, "label_smoothing": 0.5}
+            loss, gradient = jax.value_and_grad(lambda x, f=f, y=label, o=options: f(x, y, **o))(jnp.zeros(3))
+            np.testing.assert_allclose(loss, 1.25 * np.log(2.0), rtol=1e-6)
+            np.testing.assert_allclose(gradient, [-0.125, 0.125, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in MASKED if "labels" not in name])

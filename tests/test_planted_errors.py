@@ -6,7 +6,7 @@ import optax
 import pytest
 from checks import check_accuracy, check_limits, spec_of
 from test_fused import check_large_rows
-from test_masks import WHERE, check_masked, check_nan_reaches
+from test_masks import check_masked, check_nan_reaches
 
 import stablelogits_jax as sl
 
@@ -163,7 +163,6 @@ def test_swallowed_nan_is_seen():
         check_nan_reaches(lambda x, where: jnp.nan_to_num(sl.softmax(x, where=where)))
     with pytest.raises(AssertionError):
         check_nan_reaches(lambda x, where: jnp.sum(jnp.where(where, x, 0)) + sl.logsumexp(x, axis=-1))
-    assert WHERE.any()
 
 
 def test_fused_sees():

@@ -107,7 +107,7 @@ def test_commit_hooks_are_the_checks_of_ci():
     hooks = re.findall(r"^ +entry: (.+)$", (ROOT / ".pre-commit-config.yaml").read_text(), re.MULTILINE)
     assert hooks
     checks = re.findall(r'^run "(.+)"$', (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert set(hooks) <= set(checks)
+    assert set(hooks) == {check for check in checks if not check.startswith(("pip", "python"))}
 
 
 def test_commands_name_extras_that_exist():

@@ -25,6 +25,8 @@ KEPT = {
     "sigmoid_binary_cross_entropy": (lambda x: sl.sigmoid_binary_cross_entropy(x, Y), 2, 0),  # with the labels
     "sigmoid_binary_cross_entropy, where": (lambda x: sl.sigmoid_binary_cross_entropy(x, Y, where=WHERE), 2, 1),
     "sigmoid_focal_loss": (lambda x: sl.sigmoid_focal_loss(x, Y), 2, 0),
+    "sigmoid_focal_loss, alpha": (lambda x: sl.sigmoid_focal_loss(x, Y, alpha=0.25), 2, 0),
+    "logsumexp, b": (lambda x: sl.logsumexp(x, axis=-1, b=Y), 2, 0),
     "softmax_cross_entropy": (lambda x: sl.softmax_cross_entropy(x, Y), 2, 0),
     "softmax_cross_entropy, where": (lambda x: sl.softmax_cross_entropy(x, Y, where=WHERE), 2, 1),
     "softmax_cross_entropy, options": (

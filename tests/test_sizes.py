@@ -24,31 +24,31 @@ def rough(name, classes):
     """The row of the table with other rows of logits. As they are rounded, so is exp(-d): see `tail`."""
 
     def larger(scale, truth, *args):
-        return np.maximum(tail(truth), 0 if scale is None else scale(truth, *args))
+        return np.maximum(np.where(np.abs(truth) < 1, tail(truth), 0), 0 if scale is None else scale(truth, *args))
 
     spec = spec_of(name)
-    grid: Any = partial(cast(Any, spec.grid), classes=classes, exact=False)
+
+    def grid(dtype):
+        rows = cast(Any, spec.grid)(dtype, classes=classes, exact=False)
+        return tuple(a[:: 1 if classes < 100 else 4] for a in rows)
+
     return replace(spec, grid=grid, scale=tuple(partial(larger, scale) for scale in spec.scale))
 
 
-def columns(names):
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names])
-
-
 @pytest.mark.parametrize("classes", [1, 2, 10])
-@columns(ROWWISE)
+@pytest.mark.parametrize("name", ROWWISE)
 def test_short(name, dtype, classes):
     spec = rough(name, classes)
     check_accuracy(spec.ours(), spec, dtype, order=1)
 
 
-@columns(ROWWISE)
+@pytest.mark.parametrize("name", ROWWISE)
 def test_long(name, dtype):
     spec = rough(name, 1000)
     check_accuracy(spec.ours(), spec, dtype, order=0)
 
 
-@columns(SCALARS)
+@pytest.mark.parametrize("name", SCALARS)
 def test_slope_of_long(name, dtype):
     """In the largest class, the smallest and the label's."""
     spec = rough(name, 1000)

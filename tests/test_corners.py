@@ -1,0 +1,85 @@
+"""Inputs that were once wrong, found by search: each beside what is right there."""
+
+from math import inf, log, nan
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import grad, hessian
+
+import stablelogits_jax as sl
+
+A = jnp.array
+BCE, FOCAL, DENSE = sl.sigmoid_binary_cross_entropy, sl.sigmoid_focal_loss, sl.softmax_cross_entropy
+INTEGER = sl.softmax_cross_entropy_with_integer_labels
+FIRST = A([True, False])
+TWO = A([[0.0, 1.0], [0.0, 1.0]])
+ONE_HOT_AND_NAN = A([[1.0, 0.0], [nan, nan]])
+LOSS = log(1 + np.e)
+
+
+def in_factors(b, x=(0.0, 1.0)):
+    return sl.logsumexp(A(x), b=b)
+
+
+CORNERS = {
+    "a factor of 0 twice": (lambda: hessian(in_factors)(A([0.0, 1.0])), -np.exp([[-2, -1], [-1, 0]])),
+    "a small factor twice": (lambda: hessian(in_factors)(A([1e-20, 1.0])), -np.exp([[-2, -1], [-1, 0]])),
+    "a factor and a logit": (
+        lambda: jax.jacfwd(grad(lambda x, b: sl.logsumexp(x, b=b)), 1)(A([0.0, 1.0]), A([0.0, 1.0])),
+        [[np.exp(-1), 0], [-np.exp(-1), 0]],
+    ),
+    "a factor of a small term": (lambda: grad(lambda b: in_factors(b, [-80.0, 0.0]))(A([1e-10, 1.0]))[0], np.exp(-80)),
+    "no factor but 0": (lambda: grad(in_factors)(A([0.0, 0.0])), [0, 0]),
+    "a dominant term twice": (
+        lambda: hessian(lambda x: sl.logsumexp(x, b=A([1.0, 2.0])))(A([20.0, 0.0])),
+        np.array([[1, -1], [-1, 1]]) * (2 * np.exp(-20) / (1 + 2 * np.exp(-20)) ** 2),
+    ),
+    "a masked factor": (lambda: sl.logsumexp(A([1.0, 1.0]), b=A([1.0, nan]), where=FIRST), 1),
+    "no terms": (lambda: sl.logsumexp(jnp.zeros((2, 0)), -1, jnp.ones((2, 0))), [-inf, -inf]),
+    "smoothing by a masked label": (
+        lambda: grad(lambda s: BCE(A([0.0, 1.0]), A([1.0, nan]), label_smoothing=s, where=FIRST).sum())(0.1),
+        0,
+    ),
+    "smoothing by masked shares": (
+        lambda: grad(lambda s: DENSE(TWO, ONE_HOT_AND_NAN, label_smoothing=s, where=FIRST).sum())(0.1),
+        -0.5,
+    ),
+    "smoothing by a masked index": (
+        lambda: grad(lambda s: INTEGER(TWO, A([0, -1]), label_smoothing=s, where=FIRST).sum())(0.1),
+        -0.5,
+    ),
+    "weights of masked shares": (
+        lambda: grad(lambda w: DENSE(TWO, ONE_HOT_AND_NAN, weights=w, where=FIRST).sum())(A([1.0, 1.0])),
+        [LOSS, 0],
+    ),
+    "weights of a masked index": (
+        lambda: grad(lambda w: INTEGER(TWO, A([0, -1]), weights=w, where=FIRST).sum())(A([1.0, 1.0])),
+        [LOSS, 0],
+    ),
+    "smoothed masked labels": (
+        lambda: grad(lambda a: sl.smooth_labels(A([1.0, 0.0, nan]), a, where=A([True, True, False])).sum())(0.1),
+        0,
+    ),
+    "a little smoothing of a sure logit": (lambda: BCE(100.0, 1.0, label_smoothing=1e-8), 5e-7),
+    "more of it": (lambda: BCE(100.0, 1.0, label_smoothing=1e-3), 0.05),
+    "focal, gamma 0, label twice": (lambda: grad(grad(FOCAL, 1), 1)(50.0, 1.0, None, 0.0), 0),
+    "focal, gamma 0, logit and label twice": (lambda: grad(grad(grad(FOCAL), 1), 1)(50.0, 1.0, None, 0.0), 0),
+    "focal, gamma 1, label thrice": (lambda: grad(grad(grad(FOCAL, 1), 1), 1)(50.0, 1.0, None, 1.0), 0),
+    "alpha of an infinite loss": (lambda: grad(lambda a: FOCAL(-inf, 1.0, a))(0.25), inf),
+    "z-loss of one infinite logit": (lambda: grad(sl.z_loss)(A([inf, 0.0, -inf])), [inf, 0, 0]),
+    "z-loss, squared beyond the range": (lambda: INTEGER(A([1e20, 0.0]), 0, z_loss=1e-4), 1e36),
+    "a mean of equal small logs": (lambda: sl.logmeanexp(A([1e-8, 1e-8])), 1e-8),
+    "weights that select nothing": (lambda: grad(lambda w: sl.masked_mean(A([1.0, 2.0]), weights=w))(A([0.0, 0.0])), 0),
+    "1 + y behind a product": (
+        lambda: jax.jit(grad(lambda z: jnp.sum(sl.xlog1py(A([1.0]), z * 0.7))))(A([-1.4285715])),
+        inf,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corner(name):
+    call, wanted = CORNERS[name]
+    np.testing.assert_allclose(call(), np.broadcast_to(wanted, jnp.shape(call())), rtol=2e-6, atol=1e-37)
