@@ -6,16 +6,18 @@ VALUE, GRADIENT = "value", "value and gradient"
 
 
 class Reason(NamedTuple):
-    """A reason holds for the passes, the types and the shapes it names; None stands for all of them."""
+    """A reason holds up to a ratio, for the passes, the types and the shapes it names; None stands for all of them."""
 
     text: str
+    ceiling: float
     measure: str | None = None
     dtype: str | None = None
     shapes: tuple[tuple[int, ...], ...] | None = None
 
-    def holds(self, measure: str, dtype: str, shape: tuple[int, ...]) -> bool:
+    def holds(self, ratio: float, measure: str, dtype: str, shape: tuple[int, ...]) -> bool:
         return (
-            self.measure in (None, measure)
+            ratio <= self.ceiling
+            and self.measure in (None, measure)
             and self.dtype in (None, dtype)
             and (not self.shapes or shape in self.shapes)
         )
@@ -23,19 +25,23 @@ class Reason(NamedTuple):
 
 _MASKED_SUMS = Reason(
     "two more masked sums over the row keep the derivative of a class with p > 1/2; XLA:CPU writes their operands out",
+    2.7,
     measure=GRADIENT,
 )
 _SHORT_ROWS = Reason(
     "in the compiled code the guards, log1p and expm1 of each row are loops of their own, beside ten classes",
+    2.0,
     shapes=((8192, 10),),
 )
 _PARTS = Reason(
-    "the row is summed in 25 parts of 40, so that the part with the top can be summed again without it; "
+    "the row is summed in 10 parts of 100, so that the part with the top can be summed again without it; "
     "XLA:CPU reduces short parts slower than a whole row",
+    2.6,
     shapes=((1024, 1000),),
 )
 _EXACT_DIFFERENCE = Reason(
     "log1p of the exact difference keeps the digits at p = q (at p = 1/e for the slope of entr)",
+    2.2,
 )
 
 REASONS: dict[str, list[Reason]] = {
@@ -43,21 +49,18 @@ REASONS: dict[str, list[Reason]] = {
         Reason(
             "the slope is a second exponential and array; "
             "the peer's s (1 - s) is made in place of s, and loses the tail",
+            3.7,
             measure=GRADIENT,
         )
     ],
-    "logit": [Reason("log1p instead of log keeps the digits around p = 1/2")],
-    "log_cosh": [Reason("a series below |x| = 2 keeps x^2/2")],
+    "logit": [Reason("log1p instead of log keeps the digits around p = 1/2", 2.2)],
+    "log_cosh": [Reason("a series below |x| = 2 keeps x^2/2", 2.0)],
     "entr": [_EXACT_DIFFERENCE],
     "rel_entr": [_EXACT_DIFFERENCE],
     "logsumexp": [
         _SHORT_ROWS,
         _PARTS,
-        Reason(
-            "computed in float32, the peer in bfloat16; XLA:CPU writes the converted row out",
-            measure=VALUE,
-            dtype="bfloat16",
-        ),
+        Reason("exp is computed in float32, by the peer in bfloat16", 1.7, measure=VALUE, dtype="bfloat16"),
     ],
     "logmeanexp": [_SHORT_ROWS, _PARTS],
     "softmax": [_MASKED_SUMS, _SHORT_ROWS],

@@ -77,7 +77,8 @@ def softmax_cross_entropy(
         labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or of its shape without the axes.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes.
+        label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes; a logit
+            of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
         weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
         z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
 
@@ -143,7 +144,8 @@ def softmax_cross_entropy_with_integer_labels(
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or of its shape without the axes.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes.
+        label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes; a
+            logit of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
         weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
         z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
 

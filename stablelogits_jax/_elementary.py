@@ -149,7 +149,7 @@ def logit(x: ArrayLike) -> jax.Array:
 def logitexp(log_p: ArrayLike) -> jax.Array:
     r"""The logit of a probability known by its log: $\log(p / (1 - p))$ with $p = e^{\log p}$.
 
-    It inverts `log_sigmoid` on the whole line; `logit(exp(log_p))` stops at +-16 to +-104 in float32.
+    It inverts `log_sigmoid` on the whole line; `logit(exp(log_p))` ends at 16.6 and at -104 in float32.
 
     Args:
         log_p: log-probabilities in [-inf, 0], of any shape.

@@ -318,20 +318,50 @@ def _per_factor(x: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(nothing[..., None], 0, jnp.exp(x - y[..., None]) * sign[..., None])
 
 
-@_signed_logsumexp.defjvp
+@jax.custom_jvp
+@jax.jit
+def _share(x: jax.Array, b: jax.Array) -> jax.Array:
+    """p = b times that, the slope in x; a term with b = 0 has no share, however large its exponential."""
+    return jnp.where(b == 0, 0, b * _per_factor(x, b))
+
+
+@partial(_signed_logsumexp.defjvp, symbolic_zeros=True)
 def _signed_logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
-    (x, b), (x_dot, b_dot) = primals, tangents
-    y, sign = _signed_logsumexp(x, b)
-    return (y, sign), (inner(_per_factor(x, b), b * x_dot + b_dot), jnp.zeros_like(sign))
+    x_dot, b_dot = tangents
+    y, sign = _signed_logsumexp(*primals)
+    y_dot = jnp.zeros_like(y)
+    if not isinstance(x_dot, SymbolicZero):
+        y_dot += inner(_share(*primals), x_dot)
+    if not isinstance(b_dot, SymbolicZero):
+        y_dot += inner(_per_factor(*primals), b_dot)
+    return (y, sign), (y_dot, jnp.zeros_like(sign))
 
 
-@_per_factor.defjvp
+def _moves(primals: tuple, tangents: tuple) -> tuple[jax.Array, ...]:
+    """How a term moves, w = p x_dot + f b_dot with f = _per_factor, as both parts; the mask of the hot term, which has
+    p > 1/2; the sum r of the other p, which is 1 - p there; and the sum of the other w."""
+    p, zeros = _share(*primals), jnp.zeros_like(primals[0])
+    x_dot, b_dot = tangents
+    by_logit = zeros if isinstance(x_dot, SymbolicZero) else p * x_dot
+    by_factor = zeros if isinstance(b_dot, SymbolicZero) else _per_factor(*primals) * b_dot
+    hot = p > 0.5
+    r, others = (_sum(jnp.where(hot, 0, a)) for a in (p, by_logit + by_factor))
+    return by_logit, by_factor, hot, r, others
+
+
+@partial(_share.defjvp, symbolic_zeros=True)
+def _share_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """w - p sum w, which at the hot term is r w - p sum' w."""
+    by_logit, by_factor, hot, r, others = _moves(primals, tangents)
+    p, w = _share(*primals), by_logit + by_factor
+    return p, jnp.where(hot, r * w - p * others, w - p * (_sum(jnp.where(hot, w, 0)) + others))
+
+
+@partial(_per_factor.defjvp, symbolic_zeros=True)
 def _per_factor_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """f (x_dot - sum p x_dot - sum f b_dot), at p > 1/2 in the form of `_without_mean`, as sum p = 1 here too."""
-    (x, b), (t, b_dot) = primals, tangents
-    f = _per_factor(x, b)
-    hot = b * f > 0.5
-    cold = jnp.where(hot, 0, b * f)
-    r, t_hot, others = _sum(cold), _sum(jnp.where(hot, t, 0)), _sum(cold * t)
-    centred = jnp.where(hot, r * t_hot - others, t - ((1 - r) * t_hot + others))
-    return f, f * (centred - _sum(f * b_dot))
+    """f (x_dot - sum w), which at the hot term is f (r x_dot - f b_dot - sum' w)."""
+    by_logit, by_factor, hot, r, others = _moves(primals, tangents)
+    f, x_dot = _per_factor(*primals), tangents[0]
+    t = jnp.zeros_like(f) if isinstance(x_dot, SymbolicZero) else x_dot
+    all_moves = _sum(jnp.where(hot, by_logit + by_factor, 0)) + others
+    return f, f * jnp.where(hot, (r * t - by_factor) - others, t - all_moves)
