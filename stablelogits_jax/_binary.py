@@ -1,5 +1,7 @@
 """Floor 3: losses on one logit, of two classes."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import jax
@@ -14,7 +16,7 @@ from stablelogits_jax._rules import _difference, _log_sigmoid, _masked, _sigmoid
 def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Both in the logits' compute type; the labels may broadcast to the logits, never the other way round."""
     (x,), _ = _checks.widened(function, logits=logits)
-    return x, _checks.beside(function, "labels", _checks.shares(function, labels, x.dtype), x.shape)
+    return x, _checks.beside(function, "labels", _checks.real(function, "labels", labels, x.dtype), x.shape)
 
 
 def sigmoid_binary_cross_entropy(

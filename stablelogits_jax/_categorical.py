@@ -1,5 +1,7 @@
 """Floor 3: losses on K logits, one of which is the label's, or each of which has a share of it."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import jax
@@ -44,9 +46,9 @@ def _class_weights(
     mask: jax.Array | None,
 ) -> jax.Array:
     """Weights of the classes beside the rows `x`, in the type that is computed in; 0 for masked classes."""
-    (w,), _ = _checks.floating(function, weights=weights)
+    w = _checks.real(function, "weights", weights, _checks.compute_type(x.dtype))
     _checks.require_shape(function, "weights", w.shape, tuple(shape[a] for a in axes))
-    w = w.astype(_checks.compute_type(x.dtype)).reshape(*(1,) * (x.ndim - 1), -1)
+    w = w.reshape(*(1,) * (x.ndim - 1), -1)
     return w if mask is None else _masked(jnp.broadcast_to(w, x.shape), mask, 0)
 
 
@@ -88,7 +90,7 @@ def softmax_cross_entropy(
         a row of -inf has loss +inf and slope 0; a row masked by where has loss 0 and slope 0; NaN at NaN.
 
     Raises:
-        TypeError: the logits or weights are not float64, float32, bfloat16 or float16, or where is not boolean.
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
         ValueError: the labels would enlarge the logits; axis, a shape or a static option is out of range.
 
     Example:
@@ -103,7 +105,7 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     x, axes, mask, counted = _examples(name, logits, axis, where)
     shape = jnp.shape(logits)
-    y = _checks.beside(name, "labels", _checks.shares(name, labels, _checks.compute_type(x.dtype)), shape)
+    y = _checks.beside(name, "labels", _checks.real(name, "labels", labels, _checks.compute_type(x.dtype)), shape)
     y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
     y = _rows.flatten(y, axes)
     lost = None
@@ -156,7 +158,7 @@ def softmax_cross_entropy_with_integer_labels(
         for a label outside [0, K); NaN at NaN.
 
     Raises:
-        TypeError: the logits or weights are not float64, float32, bfloat16 or float16, the labels or ignore_index not
+        TypeError: the logits are not float64, float32, bfloat16 or float16, the labels or ignore_index not
             integers, or where is not boolean.
         ValueError: axis, a shape or a static option is out of range.
 
@@ -175,8 +177,8 @@ def softmax_cross_entropy_with_integer_labels(
     (array,), _ = _checks.floating(name, logits=logits)
     axes = _checks.axes(name, axis, array.ndim)
     batch = tuple(n for a, n in enumerate(array.shape) if a not in axes)
-    labels = _checks.integer(name, "labels", labels, batch)
-    ignored = None if ignore_index is None else labels == _checks.integer(name, "ignore_index", ignore_index, ())
+    given, labels = labels, _checks.integer(name, "labels", labels, batch)
+    ignored = _checks.ignored(name, given, ignore_index)
     x, axes, mask, counted = _examples(name, array, axes, where, ignored)
     if counted is not None:
         labels = jnp.where(counted, labels, 0)

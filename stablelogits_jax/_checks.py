@@ -62,6 +62,22 @@ def integer(function: str, name: str, value: Any, shape: tuple[int, ...]) -> jax
     return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels  # 8 bits do not count 1000 classes
 
 
+def ignored(function: str, labels: Any, ignore_index: Any) -> jax.Array | None:
+    """Where the labels are `ignore_index`, a number that their type can hold."""
+    if ignore_index is None:
+        return None
+    dtype = as_array(function, "labels", labels).dtype
+    if isinstance(ignore_index, (int, np.integer)) and jnp.issubdtype(dtype, jnp.integer):
+        low, high = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
+        chex.assert_equal(
+            low <= ignore_index <= high,
+            True,
+            custom_message=f"{function}: ignore_index must be a number of the labels' type {dtype}, got {ignore_index}",
+            exception_type=ValueError,
+        )
+    return jnp.asarray(labels) == integer(function, "ignore_index", ignore_index, ()).astype(dtype)
+
+
 def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     chex.assert_equal(
         got,
@@ -107,9 +123,14 @@ def mask(function: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...
         custom_message=f"{function}: where must be boolean, got {where.dtype}",
         exception_type=TypeError,
     )
-    if where.ndim == len(shape) - len(axes):
+    given, classes = where.shape, f"broadcast to shape {shape}"
+    if axes and where.ndim == len(shape) - len(axes):
         where = jnp.expand_dims(where, axes)
-    return broadcast(function, "where", where, shape)
+        classes += f" with as many axes, or have one entry for each example, without axis {axes}"
+    chex.assert_is_broadcastable(
+        where.shape, shape, custom_message=f"{function}: where must {classes}, got {given}", exception_type=ValueError
+    )
+    return jnp.broadcast_to(where, shape)
 
 
 def axes(function: str, axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -124,7 +145,7 @@ def axes(function: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     chex.assert_equal(
         (len(given) > 0, len(found)),
         (True, len(given)),
-        custom_message=f"{function}: axis must be distinct integers in [{-ndim}, {ndim}), got {axis}",
+        custom_message=f"{function}: axis must be distinct integers in [{-ndim}, {ndim}), got {axis!r}",
         exception_type=ValueError,
     )
     return tuple(a % ndim for a in given)
@@ -147,10 +168,8 @@ def option(
 
     Python's and NumPy's numbers must lie in [low, high]; an array of JAX may be traced, so is not asked.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = float(value)
-    (array,), _ = floating(function, **{name: value})
-    if isinstance(value, (float, np.floating, np.ndarray)):
+    array = real(function, name, value, dtype)
+    if isinstance(value, (int, float, np.number, np.ndarray)):
         values = np.asarray(value, np.float64)
         chex.assert_equal(
             bool(np.all((values >= low) & (values <= high))),
@@ -158,7 +177,7 @@ def option(
             custom_message=f"{function}: {name} must be in [{low}, {high}], got {value}",
             exception_type=ValueError,
         )
-    return beside(function, name, array.astype(dtype), shape)
+    return beside(function, name, array, shape)
 
 
 def is_zero(value: Any) -> bool:
@@ -166,13 +185,13 @@ def is_zero(value: Any) -> bool:
     return isinstance(value, (int, float)) and value == 0
 
 
-def shares(function: str, labels: Any, dtype: Any) -> jax.Array:
-    """Labels that are numbers of any real type, as `dtype`."""
-    array = as_array(function, "labels", labels)
+def real(function: str, name: str, value: Any, dtype: Any) -> jax.Array:
+    """Labels, weights or an option, which may be numbers of any real type, as `dtype`."""
+    array = as_array(function, name, value)
     chex.assert_equal(
         array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating),
         True,
-        custom_message=f"{function}: labels must be real, got {array.dtype}",
+        custom_message=f"{function}: {name} must be real, got {array.dtype}",
         exception_type=TypeError,
     )
     return array.astype(dtype)

@@ -1,5 +1,7 @@
 """Floor 1: functions of one or two logits or probabilities. Their cores and rules are in `_rules.py`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax

@@ -1,5 +1,7 @@
 """Floor 2: functions along one axis or several. Their cores and rules are in `_rows.py`."""
 
+from __future__ import annotations
+
 from typing import Literal, overload
 
 import jax
@@ -245,8 +247,9 @@ def kl_from_logits(
 ) -> jax.Array:
     r"""The Kullback-Leibler divergence between categorical distributions, $\sum_i p_i \log(p_i / q_i)$.
 
-    p and q are the softmax of the logits. The sum of terms of both signs rounds to +-6e-8 where p and q are close; here
-    it is a sum of terms that are not negative, $q_i - p_i - p_i \log(q_i / p_i)$.
+    p and q are the softmax of the logits: of the teacher's and then the student's in distillation, which at a
+    temperature T is `T**2 * kl_from_logits(teacher / T, student / T)`. The sum of terms of both signs rounds to +-6e-8
+    where p and q are close; here it is a sum of terms that are not negative, $q_i - p_i - p_i \log(q_i / p_i)$.
 
     Args:
         logits_p: of any shape.
@@ -321,6 +324,7 @@ def masked_mean(
     r"""The mean of the selected losses, $\sum_i w_i l_i / \sum_i w_i$ over where; 0 where nothing is selected.
 
     With nothing selected, or weights that sum to 0, the usual `sum / sum` is NaN, and so is every gradient behind it.
+    PyTorch's mean of a cross entropy with class weights w is this of the loss without, and `weights=w[labels]`.
 
     Args:
         loss: losses, of any shape.

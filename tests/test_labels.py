@@ -62,8 +62,9 @@ def test_ignored(index):
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "int32", "uint32"])
 def test_integer_types(kind):
     labels = jnp.array([0, 1, 2, 3, 0, 1, 2, 3])
-    for f in FUNCTIONS.values():
-        np.testing.assert_array_equal(f(X, labels.astype(kind)), f(X, labels))
+    for name, f in FUNCTIONS.items():
+        if kind.startswith("int") or name != "ignore_index":  # -100, which no unsigned label is
+            np.testing.assert_array_equal(f(X, labels.astype(kind)), f(X, labels))
 
 
 def test_numbers_of_a_thousand_classes_in_small_integers():

@@ -5,6 +5,7 @@ import sys
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -25,7 +26,9 @@ def main() -> int:
     chosen = [spec for spec in SPECS if not names or spec.name in names]
 
     console = Console()
-    console.print("Worst errors in ulps of the result's type: 0.5 is right. NaN/Inf counts where the truth is finite.")
+    console.print(
+        "Worst errors in ulps of the result's type: 0.5 is correct rounding. NaN/Inf counts where the truth is finite."
+    )
     over = 0
     with Progress(console=console) as progress:
         task = progress.add_task("measuring", total=len(chosen) * len(TYPES))
@@ -41,10 +44,12 @@ def main() -> int:
 
 def _table(spec: Spec) -> Table:
     peer = spec.peer if spec.peers() else None
-    table = Table(title=f"{spec}, beside {peer}" if peer else str(spec), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=escape(f"{spec}, beside {peer}" if peer else str(spec)), title_justify="left", box=box.SIMPLE_HEAD
+    )
     table.add_column("type", width=8)
     table.add_column("order", width=9)
-    for heading in ("ulp", "budget", "NaN/Inf", "peer", "NaN/Inf"):
+    for heading in ("ulp", "budget", "NaN/Inf", "peer", "its"):
         table.add_column(heading, justify="right", width=8)
     table.add_column("worst at")
     return table
