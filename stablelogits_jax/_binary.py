@@ -10,13 +10,15 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
+from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._rules import _difference, _log_sigmoid, _masked, _sigmoid, _softplus, _tanh, _times, recomputed
 
 
 def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Both in the logits' compute type; the labels may broadcast to the logits, never the other way round."""
-    (x,), _ = _checks.widened(function, logits=logits)
-    return x, _checks.beside(function, "labels", _checks.real(function, "labels", labels, x.dtype), x.shape)
+    """The labels in the type that is computed in; they may broadcast to the logits, never the other way round."""
+    (x,), dtype = _checks.floating(function, logits=logits)
+    y = _checks.real(function, "labels", labels, _checks.compute_type(dtype))
+    return x, _checks.beside(function, "labels", y, x.shape)
 
 
 def sigmoid_binary_cross_entropy(
@@ -61,29 +63,29 @@ def sigmoid_binary_cross_entropy(
     mask = _checks.mask(name, where, x.shape)
     if mask is not None:
         x, y = _masked(x, mask, 0), _masked(jnp.broadcast_to(y, x.shape), mask, 0)
-    weight = _one(x) if pos_weight is None else _checks.option(name, "pos_weight", pos_weight, x.shape, x.dtype)
-    loss = _cross_entropy(x, y, weight)
-    if not _checks.is_zero(label_smoothing):  # of the losses, not of the labels: 1 - y would round off a small s
-        s = _checks.option(name, "label_smoothing", label_smoothing, x.shape, x.dtype, 0, 1)
-        loss = _times(1 - s, loss) + _times(s, _cross_entropy(x, 0.5 * _one(x), weight))
+    weight = _one(x) if pos_weight is None else _checks.option(name, "pos_weight", pos_weight, x.shape, y.dtype)
+    if _checks.is_zero(label_smoothing):
+        loss = _cross_entropy(x, y, weight)
+    else:  # of the losses, not of the labels: 1 - y would round off a small s
+        x = as_type(x, y.dtype)  # so that the slopes of the two are added before they are rounded
+        s = _checks.option(name, "label_smoothing", label_smoothing, x.shape, y.dtype, 0, 1)
+        loss = _times(1 - s, _cross_entropy(x, y, weight)) + _times(s, _cross_entropy(x, 0.5 * _one(x), weight))
     return loss if mask is None else _masked(loss, mask, 0)
 
 
 def _one(x: jax.Array) -> jax.Array:
     """The weight 1, with the axes of `x` and none of its sizes."""
-    return jnp.ones((1,) * x.ndim, x.dtype)
+    return jnp.ones((1,) * x.ndim, compute_type(x.dtype))
 
 
 @jax.custom_jvp
 @jax.jit
 def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    """w y softplus(-x) + (1 - y) softplus(x), the two having log1p(exp(-|x|)) in common:
+    """w y softplus(-x) + (1 - y) softplus(x), two terms of one sign that have log1p(exp(-|x|)) in common.
 
     (1) max(x, 0) - x y + log1p(exp(-|x|))        as a fused multiply-add is not 0 at x y = x, and may be negative
-    (2) w y (max(-x, 0) + tail) + (1 - y) (max(x, 0) + tail)        two terms of one sign
     """
-    tail = jnp.log1p(jnp.exp(-jnp.abs(x)))
-    return _times(weight * y, jnp.maximum(-x, 0) + tail) + _times(1 - y, jnp.maximum(x, 0) + tail)
+    return _times(weight * y, _softplus(-x)) + _times(1 - y, _softplus(x))
 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
@@ -97,7 +99,8 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
 
     def in_labels(x: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
         matched = jnp.isinf(x) & (y == (x > 0).astype(y.dtype))
-        return jnp.where(jnp.isinf(x), jnp.where(matched, 0, -x), (w - 1) * _softplus(-x) - x)
+        x, sure = as_type(x, w.dtype), _softplus(-x)
+        return jnp.where(jnp.isinf(x), jnp.where(matched, 0, -x), (w - 1) * sure - x)
 
     slopes = (
         lambda x, y, w: (1 - y) * _sigmoid(x) - w * y * _sigmoid(-x),
@@ -108,7 +111,9 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
 
     @recomputed
     def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
-        return sum((dot * slopes[i](*primals) for i, dot in zip(moved, dots, strict=True)), jnp.zeros_like(primals[0]))
+        x, _, weight = primals
+        terms = (as_type(dot, weight.dtype) * slopes[i](*primals) for i, dot in zip(moved, dots, strict=True))
+        return sum(terms, jnp.zeros_like(x, weight.dtype))
 
     return _cross_entropy(*primals), tangent(primals, *(tangents[i] for i in moved))
 
@@ -146,6 +151,7 @@ def sigmoid_focal_loss(
     """
     name = "sigmoid_focal_loss"
     x, y = _logits_and_labels(name, logits, labels)
+    x = as_type(x, y.dtype)
     gamma = _checks.option(name, "gamma", gamma, x.shape, x.dtype)
     if alpha is None:
         return _focal(x, y, gamma)

@@ -11,8 +11,8 @@ from stablelogits_jax import _checks, _rules
 
 
 def _apply(core: Callable, function: str, **arguments: ArrayLike) -> jax.Array:
-    """`core` in the type that is computed in, its result rounded once to the arguments' type."""
-    arrays, dtype = _checks.widened(function, **arguments)
+    """`core`, its result rounded once to the arguments' type."""
+    arrays, dtype = _checks.floating(function, **arguments)
     _checks.common_shape(function, **dict(zip(arguments, arrays, strict=True)))
     return _checks.as_type(core(*arrays), dtype)
 

@@ -3,24 +3,52 @@
 Every derivative is made of functions of this file, so that the family is closed under differentiation and each order is
 as good as the one before. With s = sigmoid, b = bell, t = tanh, q = bose:
 
-    softplus' = s      s' = b           b'(x) = -b(x) t(x / 2)
-    log_cosh' = t      t' = sech^2      (sech^2)' = -2 sech^2 t
-    log1mexp' = q      q' = -q (1 + q)
-    logit' = slope     slope' = slope slope (2 p - 1)
+    softplus' = s      s' = b           b'(x) = -b(x) t(x / 2)            b'' = b (1 - 6 b)
+    log_cosh' = t      t' = sech^2      (sech^2)' = -2 sech^2 t           (sech^2)'' = 2 sech^2 (2 - 3 sech^2)
+    log1mexp' = q      q' = -q (1 + q)                                    q'' = -q' (1 + 2 q)
+    logit' = slope     slope' = slope slope (2 p - 1)                     slope'' = 2 slope^2 (1 + (2 p - 1)^2 slope)
+
+float32 is computed in double-float, by `_kernels.py`; the closed forms here serve float64, and the 16-bit types, which
+are computed in float32 and rounded once by the caller.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from math import factorial, log
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from stablelogits_jax._double_float import INV_E, LN_2, two_part
+from stablelogits_jax import _kernels
+from stablelogits_jax._checks import as_type, compute_type
+from stablelogits_jax._double_float import INV_E, LN_2, parts
 
 recomputed = partial(jax.checkpoint, prevent_cse=False)  # the backward pass keeps a slope's arguments, not the slope
+
+
+def _core(closed: Callable | None = None, *, float32: Callable | None = None) -> Any:
+    """A core for every float type, with a rule to follow: the closed form, computed in float32 for 16-bit arguments,
+    whose result is float32 then; for float32 ones the kernel in double-float, if there is one."""
+
+    def of(closed: Callable) -> Any:
+        @jax.custom_jvp
+        @jax.jit
+        @wraps(closed)
+        def core(*arguments: jax.Array) -> jax.Array:
+            if float32 is not None and all(a.dtype == jnp.float32 for a in arguments):
+                return float32(*arguments)
+            return closed(*(_wide(a) for a in arguments))
+
+        cast(Any, core).closed = closed  # for the closed forms of other cores
+        return core
+
+    return of if closed is None else of(closed)
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return as_type(x, compute_type(x.dtype))
 
 
 def _define_slopes(f: Any, *slopes: Callable) -> None:
@@ -33,34 +61,44 @@ def _define_slopes(f: Any, *slopes: Callable) -> None:
     def rule(primals: tuple, tangents: tuple) -> tuple:
         y = f(*primals)
         terms = [
-            x_dot * slope(*primals)
+            as_type(x_dot, y.dtype) * slope(*primals)
             for slope, x_dot in zip(slopes, tangents, strict=True)
             if not isinstance(x_dot, SymbolicZero)
         ]
         return y, jnp.broadcast_to(sum(terms[1:], terms[0]), y.shape) if terms else jnp.zeros_like(y)
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _log1p(u: jax.Array) -> jax.Array:
-    """log(1 + u) for u > -1, from log1p of a positive argument: XLA:CPU's is poor in (-0.42, -0.30) in float64.
-
-    log(1 + u) = -log(1 / (1 + u)) = -log1p(-u / (1 + u))
+    """log(1 + u) for u > -1. With v = 1 + u rounded, log v + (u - (v - 1)) / v, the second term what v left out:
+    XLA:CPU's own is 128 ulp off in (-0.42, -0.30) in float64, and 2.5 elsewhere. It must not know the 1 it takes off.
     """
-    negative = u < 0
-    y = jnp.log1p(jnp.where(negative, -u / (1 + u), u))
-    return jnp.where(negative, -y, y)
+    one = jax.lax.optimization_barrier(jnp.ones((), u.dtype))
+    v = one + u
+    y = jnp.where(jnp.isinf(u), u, jnp.log(v) + jnp.where(v == 0, 0, (u - (v - one)) / v))
+    return jnp.where(jnp.abs(u) < 2.0**-20, u - u * u * (0.5 - u / 3), y)
 
 
-@jax.custom_jvp
-@jax.jit
+def _expm1(x: jax.Array) -> jax.Array:
+    """exp(x) - 1 for x >= 0, or |x| < 1. In float64, where XLA:CPU's is 3 ulp off, (u - 1) x / log u with u = exp(x)
+    rounded: what the rounding changes in u - 1 it changes in log u."""
+    if x.dtype != jnp.float64:
+        return jnp.expm1(x)
+    one = jax.lax.optimization_barrier(jnp.ones((), x.dtype))
+    u = jnp.exp(x)
+    safe = jnp.where((u == 1) | jnp.isinf(u), 2, u)  # where another form is taken
+    y = jnp.where(jnp.isinf(u), u, (safe - one) * (x / jnp.log(safe)))
+    return jnp.where(jnp.abs(x) < 2.0**-20, x + x * x * (0.5 + x / 6), y)
+
+
+@_core
 def _complement(log_p: jax.Array) -> jax.Array:
     """1 - p for a probability known by its log; JAX's own rule for expm1 adds 1 to it, which loses p again."""
     return -jnp.expm1(log_p)
 
 
-_define_slopes(_log1p, lambda u: 1 / (1 + u))
-_define_slopes(_complement, lambda log_p: -jnp.exp(log_p))
+_define_slopes(_log1p, lambda u: 1 / (1 + _wide(u)))
+_define_slopes(_complement, lambda log_p: -jnp.exp(_wide(log_p)))
 
 
 # Masks ------------------------------------------------------------------------------------------------------------
@@ -81,8 +119,7 @@ def _masked_jvp(primals: tuple, tangents: tuple) -> tuple:
 # The sigmoid family -----------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.sigmoid)
 def _sigmoid(x: jax.Array) -> jax.Array:
     """With e = exp(min(x, -x)) in [0, 1]:
     (1) 1 / (1 + exp(-x))        overflows for x < -88
@@ -93,8 +130,7 @@ def _sigmoid(x: jax.Array) -> jax.Array:
     return jnp.where(x >= 0, 1, e) / (1 + e)
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.bell)
 def _bell(x: jax.Array) -> jax.Array:
     """sigmoid(x) sigmoid(-x) = e / (1 + e)^2 with e = exp(-|x|); s (1 - s) would be 0 from x = 17."""
     e = jnp.exp(-jnp.abs(x))
@@ -102,15 +138,13 @@ def _bell(x: jax.Array) -> jax.Array:
     return e * r * r
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.tanh)
 def _tanh(x: jax.Array) -> jax.Array:
     """tanh(x), with a rule that does not form 1 - tanh^2."""
     return jnp.tanh(x)
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.sech_squared)
 def _sech_squared(x: jax.Array) -> jax.Array:
     """(2 e / (1 + e^2))^2 with e = exp(-|x|), squared last: exp(-2 |x|) underflows before its fourfold does."""
     e = jnp.exp(-jnp.abs(x))
@@ -118,17 +152,29 @@ def _sech_squared(x: jax.Array) -> jax.Array:
     return sech * sech
 
 
+@_core(float32=_kernels.bell_slope)
+def _bell_slope(x: jax.Array) -> jax.Array:
+    """-b(x) t(x / 2)"""
+    return -_bell.closed(x) * jnp.tanh(x / 2)
+
+
+@_core(float32=_kernels.sech_squared_slope)
+def _sech_squared_slope(x: jax.Array) -> jax.Array:
+    return -2 * _sech_squared.closed(x) * jnp.tanh(x)
+
+
 _define_slopes(_sigmoid, _bell)
-_define_slopes(_bell, lambda x: -_bell(x) * _tanh(x / 2))
+_define_slopes(_bell, _bell_slope)
+_define_slopes(_bell_slope, lambda x: _bell(x) * (1 - 6 * _bell(x)))
 _define_slopes(_tanh, _sech_squared)
-_define_slopes(_sech_squared, lambda x: -2 * _sech_squared(x) * _tanh(x))
+_define_slopes(_sech_squared, _sech_squared_slope)
+_define_slopes(_sech_squared_slope, lambda x: 2 * _sech_squared(x) * (2 - 3 * _sech_squared(x)))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.softplus)
 def _softplus(x: jax.Array) -> jax.Array:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)): two terms of one sign, neither overflows."""
-    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+    return jnp.maximum(x, 0) + _log1p.closed(jnp.exp(-jnp.abs(x)))
 
 
 _define_slopes(_softplus, _sigmoid)
@@ -138,8 +184,7 @@ def _log_sigmoid(x: jax.Array) -> jax.Array:
     return -_softplus(-x)
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.log_cosh)
 def _log_cosh(x: jax.Array) -> jax.Array:
     """With a = |x|:
     (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
@@ -150,10 +195,10 @@ def _log_cosh(x: jax.Array) -> jax.Array:
     small = a < 2
     square = jnp.where(small, a * a, 0)
     series = jnp.zeros_like(a)
-    for k in range(28, 0, -2):  # 4^15 / 30! is below 2^-53 of the sum
+    for k in range(28, 2, -2):  # 4^15 / 30! is below 2^-53 of the sum
         series = series * square + 1 / factorial(k)
-    u = jnp.where(small, square * series, jnp.exp(-2 * a))
-    return jnp.where(small, 0, a - float(LN_2)) + jnp.log1p(u)
+    u = jnp.where(small, 0.5 * square + square * square * series, jnp.exp(-2 * a))
+    return jnp.where(small, 0, a - float(LN_2)) + _log1p.closed(u)
 
 
 _define_slopes(_log_cosh, _tanh)
@@ -162,8 +207,7 @@ _define_slopes(_log_cosh, _tanh)
 # The inverse of the sigmoid ---------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.logit)
 def _logit(p: jax.Array) -> jax.Array:
     """With d the smaller of p and 1 - p (exact for p >= 1/2):
     (1) log(p / (1 - p))                   cancels around p = 1/2
@@ -172,44 +216,46 @@ def _logit(p: jax.Array) -> jax.Array:
     """
     low = p < 0.5
     d = jnp.where(low, p, jnp.maximum(1 - p, 0))
-    y = jnp.log1p(jnp.abs(2 * p - 1) / d)
+    y = _log1p.closed(jnp.abs(2 * p - 1) / d)
     return jnp.where((p >= 0) & (p <= 1), jnp.where(low, -y, y), jnp.nan)
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.slope)
 def _slope(p: jax.Array) -> jax.Array:
     """1 / (p (1 - p))"""
     return jnp.where((p >= 0) & (p <= 1), 1 / (jnp.maximum(p, 0) * jnp.maximum(1 - p, 0)), jnp.nan)
 
 
+@_core(float32=_kernels.slope_slope)
+def _slope_slope(p: jax.Array) -> jax.Array:
+    return _slope.closed(p) * (_slope.closed(p) * (2 * p - 1))
+
+
 _define_slopes(_logit, _slope)
-_define_slopes(_slope, lambda p: _slope(p) * (_slope(p) * (2 * p - 1)))
+_define_slopes(_slope, _slope_slope)
+_define_slopes(_slope_slope, lambda p: 2 * _slope(p) ** 2 * (1 + (2 * _wide(p) - 1) ** 2 * _slope(p)))
 
 
 # The exp(x) - 1 family --------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.bose)
 def _bose(x: jax.Array) -> jax.Array:
     """1 / (exp(x) - 1) for x >= 0, NaN below. Its rule adds two positive terms: q' = -q^2 - q."""
-    return jnp.where(x < 0, jnp.nan, 1 / jnp.expm1(jnp.abs(x)))
+    return jnp.where(x < 0, jnp.nan, 1 / _expm1(jnp.abs(x)))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.log1mexp)
 def _log1mexp(x: jax.Array) -> jax.Array:
     """log(1 - exp(-x)) for x >= 0:
     (1) log(-expm1(-x))        rounds to 0 for large x
     (2) log1p(-exp(-x))        cancels for small x
     (3) -log1p(1 / (exp(x) - 1))        one form for all x: the argument is positive and nothing is subtracted
     """
-    return -jnp.log1p(_bose(x))
+    return -_log1p.closed(_bose.closed(x))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.logitexp)
 def _logitexp(log_p: jax.Array) -> jax.Array:
     """log(p / (1 - p)) = -log(exp(x) - 1) with x = -log_p >= 0 and q = 1 / (exp(x) - 1), p / (1 - p) = q:
     (1) x large (p < 1/5): -x + log1p(q)        cancels near p = 1/2
@@ -217,26 +263,38 @@ def _logitexp(log_p: jax.Array) -> jax.Array:
     (3) between, with d = x - log 2 taken in two parts, exp(x) - 1 = 1 + 2 expm1(d): -log1p(2 expm1(d))
     """
     x = -log_p
-    head, tail = two_part(LN_2, x.dtype)
+    head, tail = parts(LN_2, x.dtype)
     large, small = x > 1.6, x < 0.35
     between = ~(large | small)
-    m = jnp.expm1(jnp.where(between, (x - head) - tail, jnp.abs(x)))
+    m = _expm1(jnp.where(between, (x - head) - tail, jnp.abs(x)))
     u = jnp.where(between, 2 * m, jnp.where(large, 1 / m, 1 / m - 1))
-    y = _log1p(u)
+    y = _log1p.closed(u)
     y = jnp.where(between, -y, jnp.where(large, log_p + y, y))
     return jnp.where(x < 0, jnp.nan, y)
 
 
-_define_slopes(_bose, lambda x: -_bose(x) * (1 + _bose(x)))
+@_core(float32=_kernels.bose_slope)
+def _bose_slope(x: jax.Array) -> jax.Array:
+    return -_bose.closed(x) * (1 + _bose.closed(x))
+
+
+@_core(float32=_kernels.one_plus_bose)
+def _one_plus_bose(x: jax.Array) -> jax.Array:
+    """1 / (1 - exp(-x))"""
+    return 1 + _bose.closed(x)
+
+
+_define_slopes(_bose, _bose_slope)
+_define_slopes(_bose_slope, lambda x: -_bose_slope(x) * (1 + 2 * _bose(x)))
+_define_slopes(_one_plus_bose, _bose_slope)
 _define_slopes(_log1mexp, _bose)
-_define_slopes(_logitexp, lambda log_p: 1 + _bose(-log_p))
+_define_slopes(_logitexp, lambda log_p: _one_plus_bose(-log_p))
 
 
 # Two logits -------------------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
     """a - b, and 0 for equal infinities: two logits that are both +inf compare as equal finite ones."""
     return jnp.where(a == b, 0, a - b)
@@ -245,11 +303,10 @@ def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
 _define_slopes(_difference, lambda a, b: 1, lambda a, b: -1)
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.logaddexp)
 def _logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """log(exp(a) + exp(b)) = max(a, b) + log1p(exp(-|a - b|))"""
-    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(_difference(a, b))))
+    return jnp.maximum(a, b) + _log1p.closed(jnp.exp(-jnp.abs(_difference.closed(a, b))))
 
 
 def _present(a: jax.Array, b: jax.Array, slope: jax.Array) -> jax.Array:
@@ -264,11 +321,10 @@ _define_slopes(
 )
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.logsubexp)
 def _logsubexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """log(exp(a) - exp(b)) = a + log1mexp(a - b) for a >= b"""
-    return a + _log1mexp(_difference(a, b))
+    return a + _log1mexp.closed(_difference.closed(a, b))
 
 
 _define_slopes(
@@ -280,14 +336,14 @@ _define_slopes(
 
 def _log_sigmoid_diff(a: jax.Array, b: jax.Array) -> jax.Array:
     """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(-(a - b))): three logarithms of one sign."""
+    a, b = _wide(a), _wide(b)
     return _log_sigmoid(a) + _log_sigmoid(-b) + _log1mexp(_difference(a, b))
 
 
 # Probabilities ----------------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _times(a: jax.Array, b: jax.Array) -> jax.Array:
     """a b, where 0 is absence: 0 times infinity is 0, in value and slope."""
     return jnp.where(((a == 0) & ~jnp.isnan(b)) | ((b == 0) & ~jnp.isnan(a)), 0, a * b)
@@ -300,14 +356,13 @@ def _absent(x: jax.Array, other: jax.Array) -> jax.Array:
 _define_slopes(_times, _absent, lambda a, b: _absent(b, a))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     """a / b with 0 / 0 = 0"""
     return jnp.where((a == 0) & (b == 0), 0, a / b)
 
 
-_define_slopes(_ratio, lambda a, b: 1 / b, lambda a, b: -_ratio(_ratio(a, b), b))
+_define_slopes(_ratio, lambda a, b: 1 / _wide(b), lambda a, b: -_ratio(_ratio(a, b), b))
 
 
 def _above_zero(sum: jax.Array, holds: jax.Array) -> jax.Array:
@@ -315,24 +370,21 @@ def _above_zero(sum: jax.Array, holds: jax.Array) -> jax.Array:
     return jnp.where(holds, jnp.maximum(sum, 0), jnp.nan)
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _xlogy(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where((x == 0) & ~jnp.isnan(y), 0, x * jnp.log(y))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _xlog1py(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where((x == 0) & ~jnp.isnan(y), 0, x * _log1p(y))
 
 
-_define_slopes(_xlogy, lambda x, y: jnp.log(y), _ratio)
-_define_slopes(_xlog1py, lambda x, y: _log1p(y), lambda x, y: _ratio(x, _above_zero(1 + y, y >= -1)))
+_define_slopes(_xlogy, lambda x, y: jnp.log(_wide(y)), _ratio)
+_define_slopes(_xlog1py, lambda x, y: _log1p(y), lambda x, y: _ratio(x, _above_zero(1 + _wide(y), y >= -1)))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     """log(p / q) for p, q >= 0, with hi and lo the larger and the smaller:
     (1) log(p / q)        the rounded quotient loses every digit near p = q
@@ -347,38 +399,34 @@ def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     return jnp.where(p == q, 0, jnp.where(p < q, -y, y))
 
 
-_define_slopes(_log_ratio, lambda p, q: 1 / p, lambda p, q: -1 / q)
+_define_slopes(_log_ratio, lambda p, q: 1 / _wide(p), lambda p, q: -1 / _wide(q))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.log_times_e)
 def _log_times_e(p: jax.Array) -> jax.Array:
     """1 + log p; near its zero 1 / e, log1p(e (p - 1 / e)) with 1 / e in two parts."""
-    head, tail = two_part(INV_E, p.dtype)
+    head, tail = parts(INV_E, p.dtype)
     near = (p > 0.25) & (p < 0.5)
     return jnp.where(near, _log1p(((p - head) - tail) / head), 1 + jnp.log(p))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core(float32=_kernels.entr)
 def _entr(p: jax.Array) -> jax.Array:
     return jnp.where(p < 0, -jnp.inf, jnp.where(p == 0, 0, -_xlogy(p, p)))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _rel_entr(p: jax.Array, q: jax.Array) -> jax.Array:
     inside = jnp.where(p == 0, 0, p * _log_ratio(p, q))
     return jnp.where((p < 0) | (q < 0), jnp.inf, jnp.where(jnp.isnan(p) | jnp.isnan(q), jnp.nan, inside))
 
 
-_define_slopes(_log_times_e, lambda p: 1 / p)
+_define_slopes(_log_times_e, lambda p: 1 / _wide(p))
 _define_slopes(_entr, lambda p: -_log_times_e(p))
 _define_slopes(_rel_entr, lambda p, q: 1 + _log_ratio(p, q), lambda p, q: -_ratio(p, q))
 
 
-@jax.custom_jvp
-@jax.jit
+@_core
 def _i_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """q - p - p d with d = log q - log p: a class's part of sum p log(p / q), where p and q have equal sums.
 

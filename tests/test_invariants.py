@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -205,16 +204,3 @@ def test_forward_mode_is_reverse_mode(x, v, label):
 def test_masked_mean_is_the_mean_of_the_selected(x, where):
     where = np.array(where)
     np.testing.assert_allclose(mean(x, where=where), x[where].mean(dtype=np.float64), atol=8 * EPS * np.abs(x).max())
-
-
-SIGMOIDS = ("sigmoid", "log_sigmoid", "softplus", "softplus_inverse", "logit", "logitexp", "log1mexp", "log_cosh")
-
-
-@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", [*SIGMOIDS, "entr"])
-def test_16_bit_types_are_float32_rounded_once(name, kind):
-    """All 65,536 inputs: the float32 result on the same number, rounded."""
-    x = jax.lax.bitcast_convert_type(jnp.arange(2**16, dtype=jnp.uint16), jnp.dtype(kind))
-    f = jax.jit(getattr(sl, name))
-    rounded = f(x.astype(jnp.float32)).astype(kind)
-    np.testing.assert_array_equal(f(x).astype(jnp.float32), rounded.astype(jnp.float32))

@@ -1,17 +1,23 @@
-"""`python -m stablelogits_jax.verify [name ...]`: the worst error of every public function, beside its peer's."""
+"""`python -m stablelogits_jax.verify [name ...]`: the worst error of every public function, beside its peer's.
+
+With --exhaustive, of the functions of one number over every float32 number; a sweep that is cut goes on where it was.
+"""
 
 import argparse
 import sys
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from stablelogits_jax.verify._measure import TYPES, Finding, measure
 from stablelogits_jax.verify._spec import Spec
 from stablelogits_jax.verify._specs import SPECS
+from stablelogits_jax.verify._sweep import BLOCKS, DOMAINS, Tally, swept
+from stablelogits_jax.verify._sweep import ORDERS as SWEPT_ORDERS
 
 ORDERS = (("value", (0,)), ("slope", (1, 2)), ("curvature", (3,)))  # the slope is measured in both modes
 
@@ -19,10 +25,16 @@ ORDERS = (("value", (0,)), ("slope", (1, 2)), ("curvature", (3,)))  # the slope 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m stablelogits_jax.verify", description=__doc__)
     parser.add_argument("names", nargs="*", help="public functions; all of them if none is named")
-    names = parser.parse_args().names
-    unknown = set(names) - {spec.name for spec in SPECS}
+    parser.add_argument("--exhaustive", action="store_true", help="all 2^32 float32 numbers")
+    parser.add_argument("--shard", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="the K-th of N parts")
+    parser.add_argument("--folder", type=Path, default=Path("accuracy"), help="where sweeps keep what they found")
+    options = parser.parse_args()
+    names = options.names
+    unknown = set(names) - (set(DOMAINS) if options.exhaustive else {spec.name for spec in SPECS})
     if unknown:
         parser.error(f"no such function: {', '.join(sorted(unknown))}")
+    if options.exhaustive:
+        return exhaustive(names or list(DOMAINS), options.folder, tuple(options.shard))
     chosen = [spec for spec in SPECS if not names or spec.name in names]
 
     console = Console()
@@ -40,6 +52,30 @@ def main() -> int:
             console.print(table)
     console.print(f"{over} figures over budget" if over else "Every figure is within its budget.")
     return int(over > 0)
+
+
+def exhaustive(names: list[str], folder: Path, shard: tuple[int, int]) -> int:
+    """Sweeps the functions one by one; whether a result is further off than its budget, or broken."""
+    console = Console()
+    table = Table(title="Every float32 number", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("function", "order", "numbers", "ulp", "at", "over 1/2", "NaN/Inf"):
+        table.add_column(heading, justify="left" if heading in ("function", "order") else "right")
+    bad = False
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
+        for name in names:
+            task = progress.add_task(name, total=len(range(shard[0], BLOCKS, shard[1])))
+            found: list[Tally] = []
+            for done, tallies in swept(name, folder, shard):
+                found = tallies
+                progress.update(task, completed=done)
+            budget = next(spec.single for spec in SPECS if spec.name == name) or 0.0
+            for order, tally in zip(SWEPT_ORDERS, found, strict=True):
+                bad |= tally.worst > budget or tally.broken > 0
+                share = f"{tally.over_half / max(tally.measured, 1):.3%}"
+                cells = (f"{tally.measured:,}", f"{tally.worst:.4f}", f"{tally.at:.9g}", share, str(tally.broken))
+                table.add_row(name, order, *cells)
+    console.print(table)
+    return int(bad)
 
 
 def _table(spec: Spec) -> Table:

@@ -36,6 +36,7 @@ class Spec:
       formula: the textbook formula, over the numbers of the oracle, for one example.
       grid: from a float type to the arguments, batched along the first axis.
       budget: the worst error allowed in ulps, for value, slope and curvature.
+      single: what is allowed in float32, at each order, of a function of one number: it is computed in double-float.
       wrt: the arguments that are differentiated.
       call: from an implementation to a function of the grid's arguments; it sets the options.
       scale: for value, slope and curvature what an ulp is taken of where that is more than the true result; each is
@@ -49,6 +50,7 @@ class Spec:
     formula: Formula
     grid: Callable[[Any], tuple[np.ndarray, ...]]
     budget: tuple[float, float, float]
+    single: float | None = None
     wrt: tuple[int, ...] = (0,)
     call: Callable[[Callable], Callable] = lambda f: f
     scale: tuple[Scale, Scale, Scale] = (None, None, None)
@@ -61,7 +63,10 @@ class Spec:
 
     def allowed(self, order: int, dtype: Any) -> float:
         """The budget in a type: 16-bit results are computed in float32 and rounded once."""
-        return min(self.budget[order], 1.0) if jnp.dtype(dtype).itemsize == 2 else self.budget[order]
+        bits = 8 * jnp.dtype(dtype).itemsize
+        if bits == 16:
+            return min(self.budget[order], 1.0 if self.single is None else 0.501)
+        return self.budget[order] if self.single is None or bits == 64 else self.single
 
     def ours(self) -> Callable:
         return self.call(getattr(import_module("stablelogits_jax"), self.name))

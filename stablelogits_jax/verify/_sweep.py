@@ -1,0 +1,163 @@
+"""Every float32 number through a function of one number, for value, slope and curvature.
+
+The truth is the function's own float64 form, of other code than its float32 form, and with 29 more bits: the tests hold
+it to mpmath within 8 of its ulps, which is 1e-8 of float32's. Blocks of 2^22 numbers are the unit of work: a sweep can
+be cut into shards and resumed, and a part of the blocks' numbers, of all blocks alike, is a stratified sample.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stablelogits_jax.verify._measure import float64_where_needed
+
+BLOCK = 22  # bits of the numbers in a block; the others, sign and exponent among them, number the blocks
+BLOCKS = 1 << (32 - BLOCK)
+ORDERS = ("value", "slope", "curvature")
+CODE = ("_double_float.py", "_kernels.py", "_rules.py")
+
+# The numbers that a function is defined on.
+EVERYWHERE, POSITIVE, NEGATIVE, UNIT = (-np.inf, np.inf), (0.0, np.inf), (-np.inf, 0.0), (0.0, 1.0)
+DOMAINS = {
+    "sigmoid": EVERYWHERE,
+    "log_sigmoid": EVERYWHERE,
+    "softplus": EVERYWHERE,
+    "softplus_inverse": POSITIVE,
+    "logit": UNIT,
+    "logitexp": NEGATIVE,
+    "log1mexp": POSITIVE,
+    "log_cosh": EVERYWHERE,
+    "entr": POSITIVE,
+}
+
+
+class Tally(NamedTuple):
+    """Of one order: how many results were measured, how many are over half an ulp off (and by how much the worst, at
+    which number), and how many are NaN or infinite where the truth is a finite float32."""
+
+    measured: int = 0
+    over_half: int = 0
+    broken: int = 0
+    worst: float = 0.0
+    at: float = 0.0
+
+
+def merged(a: Tally, b: Tally) -> Tally:
+    worse = max(a, b, key=lambda tally: tally.worst)
+    measured, over_half, broken = (x + y for x, y in zip(a[:3], b[:3], strict=True))
+    return Tally(measured, over_half, broken, worse.worst, worse.at)
+
+
+def code() -> str:
+    """A digest of the code that float32 results depend on."""
+    package = Path(__file__).parent.parent
+    return hashlib.sha256(b"".join((package / name).read_bytes() for name in CODE)).hexdigest()[:16]
+
+
+def orders(f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
+    """f(x), f'(x) and f''(x) by forward mode."""
+    one = jnp.ones_like(x)
+
+    def slope(x: jax.Array) -> jax.Array:
+        return jax.jvp(f, (x,), (one,))[1]
+
+    return f(x), slope(x), jax.jvp(slope, (x,), (one,))[1]
+
+
+def _tally(name: str, x: jax.Array) -> tuple[jax.Array, ...]:
+    """Five counts of each order, over the numbers that the function is defined on and the normal results."""
+    f, info = getattr(import_module("stablelogits_jax"), name), jnp.finfo(x.dtype)
+    low, high = DOMAINS[name]
+    wide = x.astype(jnp.float64)
+    asked = (wide > low) & (wide < high) & (jnp.abs(wide) >= float(info.tiny)) & jnp.isfinite(wide)
+    x = jnp.where(asked, x, 0.5 if low >= 0 else -0.5)
+    counts = []
+    for got, truth in zip(orders(f, x), orders(f, x.astype(jnp.float64)), strict=True):
+        size = jnp.abs(truth)
+        normal = asked & (size >= float(info.tiny)) & (size < 2.0**info.maxexp)
+        exponent = (jax.lax.bitcast_convert_type(truth, jnp.int64) >> 52) & 2047
+        ulp = jax.lax.bitcast_convert_type(jnp.maximum(exponent - info.nmant, 1) << 52, jnp.float64)
+        finite = jnp.isfinite(got)
+        error = jnp.where(normal & finite, jnp.abs(got.astype(jnp.float64) - truth) / ulp, 0)
+        rounds_to_infinity = size >= float(info.max) * (1 + 2.0 ** (-info.nmant - 3))
+        worst = jnp.argmax(error)
+        broken = jnp.sum(normal & ~finite & ~rounds_to_infinity)
+        counts += [jnp.sum(normal), jnp.sum(error > 0.5), broken, error[worst], x[worst].astype(jnp.float64)]
+    return tuple(counts)
+
+
+@partial(jax.jit, static_argnames=("name", "stride"))
+def _block(name: str, stride: int, start: jax.Array) -> tuple[jax.Array, ...]:
+    bits = start + stride * jnp.arange((1 << BLOCK) // stride, dtype=jnp.uint32)
+    return _tally(name, jax.lax.bitcast_convert_type(bits, jnp.float32))
+
+
+@partial(jax.jit, static_argnames=("name", "dtype"))
+def _all(name: str, dtype: str) -> tuple[jax.Array, ...]:
+    bits = jnp.arange(1 << 16, dtype=jnp.uint16)
+    return _tally(name, jax.lax.bitcast_convert_type(bits, jnp.dtype(dtype)))
+
+
+def _tallies(counts: tuple[jax.Array, ...]) -> list[Tally]:
+    found = [count.item() for count in counts]
+    return [Tally(*found[i : i + 5]) for i in range(0, len(found), 5)]
+
+
+def sixteen_bits(name: str, dtype: str) -> list[Tally]:
+    """All 65,536 numbers of float16 or bfloat16."""
+    with float64_where_needed("float64"):
+        return _tallies(_all(name, dtype))
+
+
+def sweep(name: str, blocks: range | list[int], stride: int = 1) -> Iterator[tuple[int, list[Tally]]]:
+    """The tallies of blocks, one by one; with a stride, of each stride-th number. Blocks without a number are left out
+    before they are computed."""
+    low, high = DOMAINS[name]
+    with float64_where_needed("float64"):
+        for block in blocks:
+            ends = np.array([block << BLOCK, ((block + 1) << BLOCK) - 1], np.uint32).view(np.float32)
+            outside = np.isnan(ends[0]) or not (np.max(ends) > low and np.min(ends) < high)
+            yield (
+                block,
+                [Tally()] * len(ORDERS) if outside else _tallies(_block(name, stride, jnp.uint32(block << BLOCK))),
+            )
+
+
+def sample(name: str, stride: int) -> list[Tally]:
+    """A stratified sample of the float32 numbers: each `stride`-th."""
+    total = [Tally()] * len(ORDERS)
+    for _, found in sweep(name, range(BLOCKS), stride):
+        total = [merged(a, b) for a, b in zip(total, found, strict=True)]
+    return total
+
+
+def swept(
+    name: str, folder: Path, shard: tuple[int, int] = (0, 1), every: int = 16
+) -> Iterator[tuple[int, list[Tally]]]:
+    """Sweeps a shard of the blocks, (0, 2) being the even ones, and yields how many are done and their tallies.
+
+    The folder keeps what was found, so that a sweep that was cut goes on where it was, unless the code has changed.
+    """
+    index, count = shard
+    file = folder / f"{name}.{index}of{count}.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    first, total = 0, [Tally()] * len(ORDERS)
+    if kept.get("code") == code():
+        first, total = kept["done"], [Tally(*tally) for tally in kept["tallies"]]
+        yield first, total
+    blocks = range(index, BLOCKS, count)
+    for done, (_, found) in enumerate(sweep(name, blocks[first:]), first + 1):
+        total = [merged(a, b) for a, b in zip(total, found, strict=True)]
+        if done % every == 0 or done == len(blocks):
+            kept = {"code": code(), "jax": jax.__version__, "done": done, "of": len(blocks), "tallies": total}
+            folder.mkdir(exist_ok=True)
+            file.write_text(json.dumps(kept) + "\n")
+        yield done, total
