@@ -46,24 +46,31 @@ _SUMS_OF_LABELS = Reason(
     1.3,
     measure=GRADIENT,
 )
-_EXACT_DIFFERENCE = Reason(
-    "log1p of the exact difference keeps the digits at p = q (at p = 1/e for the slope of entr)",
-    2.2,
+_EXACT_DIFFERENCE = Reason("log1p of the exact difference keeps the digits at p = q", 2.2)
+_ONE_ROUNDING = Reason("float32 is computed in double-float and rounded once, in value and slope", 5, dtype="float32")
+_COMPENSATED = Reason(
+    "log(1 + u) with what 1 + u leaves out: a logarithm and a quotient for log1p", 2.2, dtype="bfloat16"
+)
+_OWN_SLOPE = Reason(
+    "the slope is a second exponential and array; the peer's s (1 - s) is made in place of s, and loses the tail",
+    2.5,
+    measure=GRADIENT,
+    dtype="bfloat16",
 )
 
 REASONS: dict[str, list[Reason]] = {
-    "sigmoid": [
-        Reason(
-            "the slope is a second exponential and array; "
-            "the peer's s (1 - s) is made in place of s, and loses the tail",
-            3.7,
-            measure=GRADIENT,
-        )
-    ],
-    "logit": [Reason("log1p instead of log keeps the digits around p = 1/2", 2.2)],
-    "log_cosh": [Reason("a series below |x| = 2 keeps x^2/2", 2.0)],
-    "entr": [_EXACT_DIFFERENCE],
+    "sigmoid": [_ONE_ROUNDING, _OWN_SLOPE],
+    "log_sigmoid": [_ONE_ROUNDING, _COMPENSATED],
+    "softplus": [_ONE_ROUNDING, _COMPENSATED],
+    "logit": [_ONE_ROUNDING, _COMPENSATED],
+    "log1mexp": [_ONE_ROUNDING, _COMPENSATED],
+    "log_cosh": [_ONE_ROUNDING, _COMPENSATED],
+    "logaddexp": [_ONE_ROUNDING, _COMPENSATED],
+    "xlog1py": [Reason("log(1 + u) with what 1 + u leaves out: a logarithm and a quotient for log1p", 2.2)],
+    "entr": [_ONE_ROUNDING, Reason("log(p e) by its exact distance from 1 / e", 2, GRADIENT, "bfloat16")],
     "rel_entr": [_EXACT_DIFFERENCE],
+    "sigmoid_binary_cross_entropy": [_ONE_ROUNDING, _COMPENSATED],
+    "sigmoid_focal_loss": [_ONE_ROUNDING, _COMPENSATED],
     "logsumexp": [_SHORT_ROWS, _PARTS, _HELD, _IN_FLOAT32],
     "logmeanexp": [_SHORT_ROWS, _PARTS, _HELD, _IN_FLOAT32],
     "softmax": [_MASKED_SUMS, _SHORT_ROWS],

@@ -61,6 +61,6 @@ def check_limits(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit) -
 def assert_close(got: Any, wanted: Any, ulps: float, what: str, scale: Any = 0.0) -> None:
     """Equal within some ulps of the type that came; NaN equals NaN, and an infinity nothing but itself."""
     got = np.asarray(got)
-    numbers = [mpf(a) for a in np.broadcast_to(wanted, got.shape).flat]
+    numbers = [mpf(a) for a in np.broadcast_to(wanted, got.shape).ravel().tolist()]
     error = ulp_error(got, Exact.of(np.array(numbers, dtype=object).reshape(got.shape)), scale)
     assert np.all(error <= ulps), f"{what}: got {got}, wanted {wanted}, {np.max(error)} ulp apart"
