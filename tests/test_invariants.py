@@ -100,7 +100,7 @@ def test_dense_is_integer_is_smoothed(x, label, where):
     assert -log_p == integer(x, label) or np.isnan(log_p)
 
 
-@given(finite_rows, labels, st.floats(0, 1, width=32, allow_subnormal=False))
+@given(finite_rows, labels, st.just(0.0) | st.floats(2**-40, 1, width=32))  # the product with a loss is not flushed
 def test_smoothing_is_smoothing_the_labels(x, label, s):
     hot = np.eye(CLASSES, dtype=np.float32)[label]
     wanted = dense(x, sl.smooth_labels(hot, s))
@@ -144,13 +144,16 @@ def test_shift_invariance(x, shift, label):
     assert entropy(moved) == entropy(x)
 
 
+FLUSHED = 4 * float(np.finfo(np.float32).tiny)  # of each class up to the smallest normal number
+
+
 @given(rows, shares, labels)
 def test_gradients_of_softmax_losses_sum_to_zero(x, y, label):
     """To the rounding of the largest, also where a label's class is absent."""
     for slope, shares in ((dense_slope(x, y), y.sum()), (integer_slope(x, label), 0)):
         slope = np.asarray(slope, np.float64)
         if np.all(np.isfinite(slope)):
-            assert abs(slope.sum()) <= 8 * EPS * max(np.abs(slope).max(), shares)
+            assert abs(slope.sum()) <= 8 * EPS * max(np.abs(slope).max(), shares) + FLUSHED
     assert not np.any(np.isnan(integer_slope(x, label)))
 
 

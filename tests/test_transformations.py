@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import PLAIN, WAYS, check_accuracy, each, spec_of
+from jax import export
 from jax.sharding import Mesh, PartitionSpec
 from mpmath import mpf, workprec
 
@@ -52,15 +53,15 @@ def test_linearize(spec):
 def test_export(spec):
     """Lowered ahead of time and called."""
     jitted = jax.jit(lambda *args: derivatives(spec.ours(), args, spec.wrt, 1))
-    exported = jax.export.export(jitted)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arguments(spec)))
+    exported = export.export(jitted)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arguments(spec)))
     check_accuracy(spec.ours(), spec, FLOAT32, run=lambda _: exported.call, order=1)
 
 
 def test_exports_shapes_that_are_not_known():
-    batch, classes = jax.export.symbolic_shape("batch, classes")
+    batch, classes = export.symbolic_shape("batch, classes")
     x = jnp.asarray(np.random.default_rng(8).normal(size=(5, 300)), jnp.float32)
     for f in (sl.softmax, sl.z_loss, sl.sigmoid, lambda x: sl.logsumexp(x, axis=-1)):
-        exported = jax.export.export(jax.jit(f))(jax.ShapeDtypeStruct((batch, classes), x.dtype))
+        exported = export.export(jax.jit(f))(jax.ShapeDtypeStruct((batch, classes), x.dtype))
         np.testing.assert_allclose(exported.call(x), f(x), rtol=1e-5)
 
 
@@ -70,7 +71,7 @@ def test_lowers_for(spec, platform):
     """Value and gradient lower for machines that are not here."""
     x, f = of_first(spec)
     both = jax.jit(lambda x: jax.vjp(f, x)[1](jnp.ones_like(f(x))))
-    jax.export.export(both, platforms=[platform])(jax.ShapeDtypeStruct(x.shape, x.dtype))
+    export.export(both, platforms=[platform])(jax.ShapeDtypeStruct(x.shape, x.dtype))
 
 
 @each(PLAIN)
