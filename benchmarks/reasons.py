@@ -25,7 +25,7 @@ class Reason(NamedTuple):
 
 _MASKED_SUMS = Reason(
     "two more masked sums over the row keep the derivative of a class with p > 1/2; XLA:CPU writes their operands out",
-    2.7,
+    3.4,
     measure=GRADIENT,
 )
 _SHORT_ROWS = Reason(
@@ -40,6 +40,9 @@ _PARTS = Reason(
     shapes=((1024, 1000),),
 )
 _HELD = Reason("the part of the row that holds the top is summed again without it", 1.7, measure=VALUE)
+_LABELS_OWN_SLOPE = Reason(
+    "the label's slope from its log-probability, in a select over the row", 1.2, measure=GRADIENT
+)
 _IN_FLOAT32 = Reason("exp is computed in float32, by the peer in bfloat16", 1.8, measure=VALUE, dtype="bfloat16")
 _SUMS_OF_LABELS = Reason(
     "the sums of the labels and of the slope over the others, which is the slope of a class with p > 1/2",
@@ -76,5 +79,5 @@ REASONS: dict[str, list[Reason]] = {
     "softmax": [_MASKED_SUMS, _SHORT_ROWS],
     "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PARTS],
     "softmax_cross_entropy": [_SHORT_ROWS, _PARTS, _SUMS_OF_LABELS],
-    "softmax_cross_entropy_with_integer_labels": [_SHORT_ROWS, _PARTS, _HELD],
+    "softmax_cross_entropy_with_integer_labels": [_SHORT_ROWS, _PARTS, _HELD, _LABELS_OWN_SLOPE],
 }
