@@ -30,7 +30,7 @@ def rough(name, classes):
 
     def grid(dtype):
         rows = cast(Any, spec.grid)(dtype, classes=classes, exact=False)
-        return tuple(a[:: 1 if classes < 100 else 4] for a in rows)
+        return tuple(a[:: 1 if classes < 100 else 6] for a in rows)
 
     return replace(spec, grid=grid, scale=tuple(partial(larger, scale) for scale in spec.scale))
 
