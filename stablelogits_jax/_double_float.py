@@ -189,7 +189,6 @@ def power_of_two(k: jax.Array) -> jax.Array:
 # log --------------------------------------------------------------------------------------------------------------
 
 SQRT_HALF = np.float32(np.sqrt(0.5)).view(np.int32)
-ONE = np.float32(1).view(np.int32)
 LN_2_HEAD = _short(LN_2, 16)
 LN_2_TAIL = np.float32(LN_2 - Decimal(float(LN_2_HEAD)))
 

@@ -140,10 +140,9 @@ def log_cosh(x: jax.Array) -> jax.Array:
 # The inverse of the sigmoid ---------------------------------------------------------------------------------------
 
 
-def _odds(p: jax.Array) -> tuple[jax.Array, Pair]:
-    """The smaller of p and 1 - p, both at least 0 behind a fused product, and 1 - p in two parts."""
-    one = opaque(1)
-    return jnp.minimum(p, jnp.maximum(one - p, 0)), two_sum(one, -p)
+def _other(p: jax.Array) -> Pair:
+    """1 - p"""
+    return two_sum(opaque(1), -p)
 
 
 def _inside(p: jax.Array, y: jax.Array) -> jax.Array:
@@ -152,7 +151,7 @@ def _inside(p: jax.Array, y: jax.Array) -> jax.Array:
 
 def logit(p: jax.Array) -> jax.Array:
     """log(p / (1 - p)): near 1/2 the difference 2 p - 1 of the two is exact, as 1 - p is in two parts."""
-    q = _odds(p)[1]
+    q = _other(p)
     k = jnp.clip(exponent(p / q.head), -126, 126)
     y = jnp.where(p == 0, -jnp.inf, jnp.where(p == 1, jnp.inf, log_ratio(exact(p), q, k).rounded()))
     return _inside(p, y)
@@ -160,14 +159,14 @@ def logit(p: jax.Array) -> jax.Array:
 
 def slope(p: jax.Array) -> jax.Array:
     """1 / (p (1 - p))"""
-    _, q = _odds(p)
+    q = _other(p)
     y = over(over(_one(p), q), exact(jnp.maximum(p, SMALL))).rounded()
     return _inside(p, jnp.where(p >= 1, jnp.inf, jnp.where(p < SMALL, 1 / jnp.maximum(p, 0), y)))
 
 
 def slope_slope(p: jax.Array) -> jax.Array:
     """(2 p - 1) / (p (1 - p))^2"""
-    _, q = _odds(p)
+    q = _other(p)
     safe = exact(jnp.maximum(p, LEAST))
     difference = plus(exact(p), -q)
     y = over(over(over(over(difference, q), q), safe), safe).rounded()
@@ -265,7 +264,7 @@ def logsubexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """a + log(1 - exp(-(a - b))) for a >= b"""
     distance, finite = _apart(a, b)
     y = plus(exact(a), _log1mexp(distance)).rounded()
-    y = jnp.where(finite, y, jnp.where(a == b, -jnp.inf, a + 0 * jnp.where(jnp.isnan(b), b, 0)))
+    y = jnp.where(finite, y, a + jnp.where(jnp.isnan(b), b, 0))
     return jnp.where(a < b, jnp.nan, jnp.where(a == b, -jnp.inf, y))
 
 

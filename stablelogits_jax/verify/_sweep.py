@@ -41,7 +41,7 @@ DOMAINS = {
 
 class Tally(NamedTuple):
     """Of one order: how many results were measured, how many are over half an ulp off (and by how much the worst, at
-    which number), and how many are NaN or infinite where the truth is a finite float32."""
+    which number), and how many are NaN, or infinite where the truth is finite in the type."""
 
     measured: int = 0
     over_half: int = 0
@@ -87,9 +87,9 @@ def _tally(name: str, x: jax.Array) -> tuple[jax.Array, ...]:
         ulp = jax.lax.bitcast_convert_type(jnp.maximum(exponent - info.nmant, 1) << 52, jnp.float64)
         finite = jnp.isfinite(got)
         error = jnp.where(normal & finite, jnp.abs(got.astype(jnp.float64) - truth) / ulp, 0)
-        rounds_to_infinity = size >= float(info.max) * (1 + 2.0 ** (-info.nmant - 3))
+        may_round_to_infinity = size >= float(info.max) * (1 + 2.0 ** (-info.nmant - 3))
         worst = jnp.argmax(error)
-        broken = jnp.sum(normal & ~finite & ~rounds_to_infinity)
+        broken = jnp.sum(asked & jnp.isfinite(truth) & (jnp.isnan(got) | (~finite & ~may_round_to_infinity)))
         counts += [jnp.sum(normal), jnp.sum(error > 0.5), broken, error[worst], x[worst].astype(jnp.float64)]
     return tuple(counts)
 
