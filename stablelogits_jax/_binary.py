@@ -10,8 +10,10 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
+from stablelogits_jax._bivariate import _difference, _times
 from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._rules import _difference, _log_sigmoid, _masked, _sigmoid, _softplus, _tanh, _times, recomputed
+from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._univariate import _log_sigmoid, _sigmoid, _softplus, _tanh
 
 
 def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -62,7 +64,7 @@ def sigmoid_binary_cross_entropy(
     x, y = _logits_and_labels(name, logits, labels)
     mask = _checks.mask(name, where, x.shape)
     if mask is not None:
-        x, y = _masked(x, mask, 0), _masked(jnp.broadcast_to(y, x.shape), mask, 0)
+        x, y = masked(x, mask, 0), masked(jnp.broadcast_to(y, x.shape), mask, 0)
     weight = _one(x) if pos_weight is None else _checks.option(name, "pos_weight", pos_weight, x.shape, y.dtype)
     if _checks.is_zero(label_smoothing):
         loss = _cross_entropy(x, y, weight)
@@ -70,7 +72,7 @@ def sigmoid_binary_cross_entropy(
         x = as_type(x, y.dtype)  # so that the slopes of the two are added before they are rounded
         s = _checks.option(name, "label_smoothing", label_smoothing, x.shape, y.dtype, 0, 1)
         loss = _times(1 - s, _cross_entropy(x, y, weight)) + _times(s, _cross_entropy(x, 0.5 * _one(x), weight))
-    return loss if mask is None else _masked(loss, mask, 0)
+    return loss if mask is None else masked(loss, mask, 0)
 
 
 def _one(x: jax.Array) -> jax.Array:

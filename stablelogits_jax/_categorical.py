@@ -10,8 +10,9 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _rows
+from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis
-from stablelogits_jax._rules import _masked, _times, recomputed
+from stablelogits_jax._core import masked, recomputed
 
 
 def _examples(
@@ -29,12 +30,12 @@ def _examples(
     x = _rows.flatten(x, axes)
     counted = None if ignored is None else ~ignored
     if mask is None:
-        return x if counted is None else _masked(x, counted[..., None], 0), axes, mask, counted
+        return x if counted is None else masked(x, counted[..., None], 0), axes, mask, counted
     mask = _rows.flatten(mask, axes)
     some = jnp.any(mask, -1)
     counted = some if counted is None else counted & some
     fill = jnp.where(counted, jnp.asarray(-jnp.inf, x.dtype), 0)[..., None]
-    return _masked(x, mask & counted[..., None], fill), axes, mask, counted
+    return masked(x, mask & counted[..., None], fill), axes, mask, counted
 
 
 def _class_weights(
@@ -49,14 +50,14 @@ def _class_weights(
     w = _checks.real(function, "weights", weights, _checks.compute_type(x.dtype))
     _checks.require_shape(function, "weights", w.shape, tuple(shape[a] for a in axes))
     w = w.reshape(*(1,) * (x.ndim - 1), -1)
-    return w if mask is None else _masked(jnp.broadcast_to(w, x.shape), mask, 0)
+    return w if mask is None else masked(jnp.broadcast_to(w, x.shape), mask, 0)
 
 
 def _finish(function: str, loss: jax.Array, x: jax.Array, z_loss: ArrayLike, counted: jax.Array | None) -> jax.Array:
     """The loss with its z-loss, and 0 for the examples that do not count."""
     if not _checks.is_zero(z_loss):
         loss = loss + _z_loss_of(x, _checks.option(function, "z_loss", z_loss, loss.shape, loss.dtype))
-    return loss if counted is None else _masked(loss, counted, 0)
+    return loss if counted is None else masked(loss, counted, 0)
 
 
 def softmax_cross_entropy(
@@ -110,14 +111,14 @@ def softmax_cross_entropy(
     y = _rows.flatten(y, axes)
     lost = None
     if mask is not None:  # a share of a masked class is lost, as a masked label is; what else it holds reaches nothing
-        lost, y = (y > 0) & ~mask, _masked(jnp.broadcast_to(y, x.shape), mask, 0)
+        lost, y = (y > 0) & ~mask, masked(jnp.broadcast_to(y, x.shape), mask, 0)
     if not _checks.is_zero(label_smoothing):
         s = _checks.option(name, "label_smoothing", label_smoothing, x.shape[:-1], y.dtype, 0, 1)[..., None]
         y = (1 - s) * y + s * _uniform(x, mask)
     if weights is not None:
         y = _class_weights(name, weights, shape, axes, x, mask) * y
     if lost is not None:
-        y = _masked(y, ~lost, 1)
+        y = masked(y, ~lost, 1)
     return _finish(name, _cross_entropy_of(x, y), x, z_loss, counted)
 
 
@@ -226,7 +227,7 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
     alpha = _checks.option("smooth_labels", "alpha", alpha, rows.shape[:-1], y.dtype, 0, 1)[..., None]
     uniform = _uniform(rows, None if mask is None else _rows.flatten(mask, axes))
     if mask is not None:
-        rows = _masked(rows, _rows.flatten(mask, axes), 0)
+        rows = masked(rows, _rows.flatten(mask, axes), 0)
     smoothed = (1 - alpha) * rows + alpha * uniform
     return _checks.as_type(_rows.unflatten(smoothed, axes, y.shape), dtype)
 
@@ -257,7 +258,7 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     """
     x, _, _, counted = _examples("z_loss", logits, axis, where)
     loss = _z_loss_of(x, jnp.ones((1,) * (x.ndim - 1), _checks.compute_type(x.dtype)))
-    return loss if counted is None else _masked(loss, counted, 0)
+    return loss if counted is None else masked(loss, counted, 0)
 
 
 @jax.custom_jvp

@@ -8,8 +8,12 @@ nor is harmed by one: products are split until they are exact.
     fast_two_sum(a, b)  the same for |a| >= |b|: b - (s - a)                                 (Dekker, 1971)
     upper(a)            the upper 12 of 24 bits: upper(a) upper(b) is exact                  (Dekker, 1971)
     times, over         products and quotients whose remainder is formed of exact products
-    exponential         exp(x) = 2^k (1 + r + r^2 / 2 + ...) with x = k log 2 + r in two parts, |r| <= log(2) / 2
-    log_ratio           log(a / b) = k log 2 + 2 atanh((a - 2^k b) / (a + 2^k b)), the argument at most 0.172
+    exponential         exp(x) = 2^k (1 + r + r^2 / 2 + r^3 c(r)) with x = k log 2 + r in two parts, |r| <= log(2) / 2
+    log1p               log(1 + n) = n - n^2 / 2 + n^3 c(n) for |n| <= 3 / 8, with n^2 in two parts
+    log_ratio           log(a / b) = 2 atanh((a - b) / (a + b)) for a / b near 1
+
+Polynomials c go through the function at Chebyshev's nodes. They multiply what is a sixteenth of the result or less, so
+that four roundings of theirs are an eighth of one.
 
 What XLA does to such code, and what is done about it: it folds (x + 1) - 1 to x for a 1 that it knows, so constants of
 sums are hidden behind a barrier (`opaque`). And it writes a quotient to memory, and with it all that it is made of, if
@@ -17,6 +21,7 @@ it has two users; a maximum between, which changes nothing, leaves one (`_used_o
 """
 
 from decimal import Decimal
+from math import factorial
 from typing import Any, NamedTuple
 
 import jax
@@ -71,6 +76,15 @@ def opaque(number: float) -> jax.Array:
     return jax.lax.optimization_barrier(jnp.float32(number))
 
 
+def at_least(low: Any, x: jax.Array) -> jax.Array:
+    """max(low, x), one instruction where jnp.maximum, which sees to a NaN in `low` too, takes three."""
+    return jnp.where(low > x, low, x)
+
+
+def at_most(high: Any, x: jax.Array) -> jax.Array:
+    return jnp.where(high < x, high, x)
+
+
 def two_sum(a: jax.Array, b: jax.Array) -> Pair:
     s = a + b
     t = s - a
@@ -88,7 +102,7 @@ def plus(a: Pair, b: Pair) -> Pair:
 
 
 def one_plus(a: Pair) -> Pair:
-    """For |a| <= 1."""
+    """For |a| < 2."""
     s = fast_two_sum(opaque(1), a.head)
     return Pair(s.head, s.tail + a.tail)
 
@@ -98,6 +112,12 @@ def upper(a: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
+def square_of(x: jax.Array) -> Pair:
+    """x^2, the head with 24 bits of its own: half of it is exact."""
+    a = upper(x)
+    return Pair(a * a, (x - a) * (x + a))
+
+
 def times(a: Pair, b: Pair) -> Pair:
     a_head, b_head = upper(a.head), upper(b.head)
     a_tail, b_tail = (a.head - a_head) + a.tail, (b.head - b_head) + b.tail
@@ -105,7 +125,7 @@ def times(a: Pair, b: Pair) -> Pair:
 
 
 def _used_once(quotient: jax.Array) -> jax.Array:
-    return jnp.maximum(quotient, np.float32(np.finfo(np.float32).min))
+    return jnp.maximum(quotient, np.finfo(np.float32).min)
 
 
 def over(a: Pair, b: Pair) -> Pair:
@@ -114,6 +134,28 @@ def over(a: Pair, b: Pair) -> Pair:
     q, b_head = upper(a.rounded() * inverse), upper(b.head)
     remainder = ((a.head - q * b_head) - q * (b.head - b_head)) + (a.tail - q * b.tail)
     return Pair(q, remainder * inverse)
+
+
+# Polynomials ------------------------------------------------------------------------------------------------------
+
+
+def economized(series: list[float], degree: int, low: float, high: float) -> list[float]:
+    """The polynomial through a power series' values at Chebyshev's nodes, nearly the best of its degree."""
+    through = np.polynomial.Chebyshev.interpolate(np.polynomial.Polynomial(series), degree, [low, high])
+    return through.convert(kind=np.polynomial.Polynomial).coef.tolist()
+
+
+def polynomial(c: list[float], x: jax.Array) -> jax.Array:
+    """c_0 + (x (...) + what c_0 is off), the rest by pairs of terms, then pairs of pairs: fewer steps wait for one
+    another than in Horner's rule, and all but the last round less than they would in the whole."""
+    first, power = np.float32(c[0]), x
+    terms: list[Any] = [np.float32(a) for a in c[1:]]
+    while len(terms) > 1:
+        odd = [None] if len(terms) % 2 else []
+        pairs = zip(terms[::2], [*terms[1::2], *odd], strict=True)
+        terms = [even if odd is None else even + power * odd for even, odd in pairs]
+        power = power * power
+    return first + (x * terms[0] + opaque(c[0] - float(first)))
 
 
 # exp --------------------------------------------------------------------------------------------------------------
@@ -128,91 +170,123 @@ def _short(constant: Decimal, bits: int) -> np.float32:
 LN_2_UPPER = _short(LN_2, 15)
 LN_2_MIDDLE = _short(LN_2 - Decimal(float(LN_2_UPPER)), 15)
 LN_2_LOWER = np.float32(LN_2 - Decimal(float(LN_2_UPPER)) - Decimal(float(LN_2_MIDDLE)))
-LOWEST = np.float32(-104)  # exp of it is 0 in float32
+FARTHEST = np.float32(104)  # exp(-104) is 0 in float32
+CUBIC = economized([1 / factorial(n) for n in range(3, 20)], 4, -0.347, 0.347)  # of (exp(r) - 1 - r - r^2 / 2) / r^3
 
 
 class Exponential(NamedTuple):
-    """2^k (1 + head + middle + tail), the parts of falling size, |head| <= log(2) / 2."""
+    """2^k (1 + excess), |excess| < 0.42."""
 
     k: jax.Array
-    head: jax.Array
-    middle: jax.Array
-    tail: jax.Array
+    excess: Pair
 
     def scale(self, more: int = 0) -> jax.Array:
         """2^(k + more), and 0 where that is no normal number."""
-        return power_of_two(jnp.maximum(self.k + more, np.float32(-127)))
+        return power_of_two(self.k + more)
 
     def mantissa(self) -> Pair:
-        """1 + head + ..., without the scale: the tail of the product would be flushed long before its head."""
-        s = fast_two_sum(opaque(1), self.head)
-        t = fast_two_sum(s.head, self.middle)
-        return Pair(t.head, t.tail + (s.tail + self.tail))
-
-    def excess(self) -> Pair:
-        """head + middle + tail: the mantissa less 1."""
-        s = fast_two_sum(self.head, self.middle)
-        return Pair(s.head, s.tail + self.tail)
+        """1 + excess, without the scale: the tail of the product would be flushed long before its head."""
+        return one_plus(self.excess)
 
     def value(self) -> Pair:
         return self.mantissa().scaled(self.scale())
 
     def minus_one(self) -> Pair:
-        """(2^k - 1) + 2^k (head + ...), in which nothing cancels but two exact numbers."""
-        scale, excess = self.scale(), self.excess()
-        low = fast_two_sum(-opaque(1), scale)
-        s = two_sum(low.head, scale * excess.head)
-        return fast_two_sum(s.head, s.tail + (low.tail + scale * excess.tail))
+        """For k <= 0 (2^k - 1) + 2^k excess, in which nothing cancels but two exact numbers."""
+        scale = self.scale()
+        return less(fast_two_sum(-opaque(1), scale), -self.excess.scaled(scale))
 
 
-def exponential(x: Pair) -> Exponential:
-    """exp(x) for x <= 0, or up to 1e-6 above."""
-    head = jnp.maximum(x.head, LOWEST)
+def less(a: Pair, b: Pair) -> Pair:
+    """a - b with a head that is rounded from the whole."""
+    s = two_sum(a.head, -b.head)
+    return fast_two_sum(s.head, s.tail + (a.tail - b.tail))
+
+
+def exponential(x: Pair, beside_one: bool = False) -> Exponential:
+    """exp(x) for |x| <= 104, and beyond that exp(104) or exp(-104).
+
+    The excess is right to its own digits, be it ever so small, or, in fewer steps, right to those of the 1 beside it.
+    """
+    head = at_most(FARTHEST, at_least(-FARTHEST, x.head))
     k = jnp.round(head * np.float32(1 / float(LN_2)))
     rough = head - k * LN_2_UPPER
     r = rough - k * LN_2_MIDDLE
     r_tail = (((rough - r) - k * LN_2_MIDDLE) - k * LN_2_LOWER) + x.tail
-    a = upper(r)
-    square = r * r
-    c = [np.float32(1 / n) for n in (6, 24, 120, 720, 5040, 40320)]
-    cubic = (c[0] + r * c[1]) + square * ((c[2] + r * c[3]) + square * (c[4] + r * c[5]))
-    half = np.float32(0.5)
-    tail = (half * (r - a) * (r + a) + (square * r) * cubic) + (r_tail + r_tail * r)
-    return Exponential(k, r, half * a * a, tail)
+    square, rest = (r * r, 0) if beside_one else square_of(r)
+    half, y = np.float32(0.5), r * polynomial(CUBIC, r)
+    s = fast_two_sum(r, half * square)
+    return Exponential(k, Pair(s.head, s.tail + ((square * y + rest * (half + y)) + (r_tail + r_tail * r))))
 
 
 def power_of_two(k: jax.Array) -> jax.Array:
-    """2^k for a whole k in [-126, 127], and 0 for -127."""
-    return jax.lax.bitcast_convert_type((k.astype(jnp.int32) + 127) << 23, jnp.float32)
+    """2^k for a whole k <= 127, and 0 below -126."""
+    return jax.lax.bitcast_convert_type(jnp.maximum(k.astype(jnp.int32) + 127, 0) << 23, jnp.float32)
 
 
 # log --------------------------------------------------------------------------------------------------------------
 
-SQRT_HALF = np.float32(np.sqrt(0.5)).view(np.int32)
 LN_2_HEAD = _short(LN_2, 16)
 LN_2_TAIL = np.float32(LN_2 - Decimal(float(LN_2_HEAD)))
+# of (log(1 + n) - n + n^2 / 2) / n^3
+LOG_CUBIC = economized([(-1) ** j / (j + 3) for j in range(60)], 9, -5 / 16, 6 / 16)
+# of (atanh(q) - q) / q^3, in q^2
+ATANH_CUBIC = economized([1 / (2 * j + 3) for j in range(40)], 3, 0.0, 0.2021**2)
 
 
-def exponent(ratio: jax.Array) -> jax.Array:
-    """The whole k with ratio / 2^k in [0.7071, 1.4142)."""
-    bits = jax.lax.bitcast_convert_type(ratio, jnp.int32)
-    return ((bits - SQRT_HALF) >> 23).astype(jnp.float32)
+def _bits(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, jnp.int32)
+
+
+def normalized(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x 2^k, and k: 0 for a normal x >= 0, and 64 for a subnormal one, whose digits are those of a whole number. XLA
+    flushes it in every other operation, and takes it for 0 in comparisons."""
+    bits = _bits(x)
+    subnormal = (bits >= 0) & (bits < 1 << 23)
+    whole = bits.astype(jnp.float32) * np.float32(2.0 ** (64 - 149))
+    return jnp.where(subnormal, whole, x), jnp.where(subnormal, 64, 0)
+
+
+LOW = np.float32(11 / 16).view(np.int32)
+
+
+def mantissa(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """m in [11 / 16, 22 / 16) and k with x = 2^k m for a positive normal x."""
+    k = (_bits(x) - LOW) >> 23
+    return jax.lax.bitcast_convert_type(_bits(x) - (k << 23), jnp.float32), k
+
+
+def distance(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The whole k with a / b / 2^k in [0.665, 1.505]: the bits of a float are its log_2 to 0.09, but for a constant."""
+    return (_bits(a) - _bits(b) + (1 << 22)) >> 23
+
+
+def log1p(n: Pair, k: jax.Array | None = None) -> Pair:
+    """k log 2 + log(1 + n) for n in [-5 / 16, 6 / 16]. Of the head x - x^2 / 2 + x^3 (...), the square in two parts; of
+    n's tail 1 / (1 + x) = (1 - x) (1 + x^2) + x^4 - ..."""
+    x, half = n.head, np.float32(0.5)
+    square, rest = square_of(x)
+    y = x * polynomial(LOG_CUBIC, x)
+    s = fast_two_sum(x, -half * square)
+    low = n.tail * ((1 - x) * (1 + square)) + (square * y + rest * (y - half))
+    return _with_exponent(Pair(s.head, s.tail + low), k)
 
 
 def log_ratio(a: Pair, b: Pair, k: jax.Array | None = None) -> Pair:
-    """log(a / b) for positive a and b, with a / b in [2^k / 1.42, 1.42 2^k]; without k, in [1 / 1.42, 1.42]."""
-    if k is not None:  # the smaller one is scaled up: differences of the larger one, scaled down, might be flushed
-        a, b = a.scaled(power_of_two(jnp.maximum(-k, 0))), b.scaled(power_of_two(jnp.maximum(k, 0)))
-    return log_of(over(plus(a, -b), plus(a, b)), k)
+    """k log 2 + log(a / b) = k log 2 + 2 atanh((a - b) / (a + b)) for positive a and b, with a / b in [0.66, 1.51]"""
+    return twice_atanh(over(plus(a, -b), plus(a, b)), k)
 
 
-def log_of(q: Pair, k: jax.Array | None = None) -> Pair:
-    """k log 2 + 2 atanh(q) for |q| <= 0.1716."""
+def twice_atanh(q: Pair, k: jax.Array | None = None) -> Pair:
+    """k log 2 + 2 atanh(q) for |q| <= 0.2021."""
     s = q.rounded()
     square = s * s
-    c = [np.float32(2 / n) for n in (3, 5, 7, 9)]
-    tail = 2 * q.tail + (square * s) * ((c[0] + square * c[1]) + (square * square) * (c[2] + square * c[3]))
+    return _with_exponent(Pair(2 * q.head, 2 * (q.tail + (square * s) * polynomial(ATANH_CUBIC, square))), k)
+
+
+def _with_exponent(log: Pair, k: jax.Array | None) -> Pair:
     if k is None:
-        return Pair(2 * q.head, tail)
-    s = two_sum(k * LN_2_HEAD, 2 * q.head)
-    return Pair(s.head, s.tail + (tail + k * LN_2_TAIL))
+        return log
+    k = k.astype(jnp.float32)
+    s = fast_two_sum(k * LN_2_HEAD, log.head)
+    return Pair(s.head, s.tail + (log.tail + k * LN_2_TAIL))

@@ -1,4 +1,5 @@
-"""Floor 1: functions of one or two logits or probabilities. Their cores and rules are in `_rules.py`."""
+"""Floor 1: functions of one or two logits or probabilities. Their cores and rules are in `_univariate.py` and
+`_bivariate.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Callable
 import jax
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _rules
+from stablelogits_jax import _bivariate, _checks, _univariate
 
 
 def _apply(core: Callable, function: str, **arguments: ArrayLike) -> jax.Array:
@@ -40,7 +41,7 @@ def sigmoid(x: ArrayLike) -> jax.Array:
     References:
         Verhulst, `Recherches mathématiques sur la loi d'accroissement de la population`, 1845.
     """
-    return _apply(_rules._sigmoid, "sigmoid", x=x)
+    return _apply(_univariate._sigmoid, "sigmoid", x=x)
 
 
 def log_sigmoid(x: ArrayLike) -> jax.Array:
@@ -66,7 +67,7 @@ def log_sigmoid(x: ArrayLike) -> jax.Array:
     References:
         Mächler, `Accurately Computing log(1 - exp(-|a|))`, 2012.
     """
-    return _apply(_rules._log_sigmoid, "log_sigmoid", x=x)
+    return _apply(_univariate._log_sigmoid, "log_sigmoid", x=x)
 
 
 def softplus(x: ArrayLike) -> jax.Array:
@@ -92,7 +93,7 @@ def softplus(x: ArrayLike) -> jax.Array:
     References:
         Dugas et al., `Incorporating Second-Order Functional Knowledge for Better Option Pricing`, 2000.
     """
-    return _apply(_rules._softplus, "softplus", x=x)
+    return _apply(_univariate._softplus, "softplus", x=x)
 
 
 def softplus_inverse(y: ArrayLike) -> jax.Array:
@@ -118,7 +119,7 @@ def softplus_inverse(y: ArrayLike) -> jax.Array:
     References:
         Mächler, `Accurately Computing log(1 - exp(-|a|))`, 2012.
     """
-    return _apply(lambda y: -_rules._logitexp(-y), "softplus_inverse", y=y)
+    return _apply(lambda y: -_univariate._logitexp(-y), "softplus_inverse", y=y)
 
 
 def logit(x: ArrayLike) -> jax.Array:
@@ -145,7 +146,7 @@ def logit(x: ArrayLike) -> jax.Array:
     References:
         Berkson, `Application of the Logistic Function to Bio-Assay`, 1944.
     """
-    return _apply(_rules._logit, "logit", x=x)
+    return _apply(_univariate._logit, "logit", x=x)
 
 
 def logitexp(log_p: ArrayLike) -> jax.Array:
@@ -171,7 +172,7 @@ def logitexp(log_p: ArrayLike) -> jax.Array:
     References:
         `logitexp` of Julia's LogExpFunctions, `qlogis(log.p = TRUE)` of R.
     """
-    return _apply(_rules._logitexp, "logitexp", log_p=log_p)
+    return _apply(_univariate._logitexp, "logitexp", log_p=log_p)
 
 
 def log1mexp(x: ArrayLike) -> jax.Array:
@@ -197,7 +198,7 @@ def log1mexp(x: ArrayLike) -> jax.Array:
     References:
         Mächler, `Accurately Computing log(1 - exp(-|a|))`, 2012.
     """
-    return _apply(_rules._log1mexp, "log1mexp", x=x)
+    return _apply(_univariate._log1mexp, "log1mexp", x=x)
 
 
 def logaddexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
@@ -223,7 +224,7 @@ def logaddexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
     References:
         Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
     """
-    return _apply(_rules._logaddexp, "logaddexp", a=a, b=b)
+    return _apply(_bivariate._logaddexp, "logaddexp", a=a, b=b)
 
 
 def logsubexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
@@ -248,7 +249,7 @@ def logsubexp(a: ArrayLike, b: ArrayLike) -> jax.Array:
     References:
         `log_diff_exp` of Stan, `logsubexp` of Julia's LogExpFunctions.
     """
-    return _apply(_rules._logsubexp, "logsubexp", a=a, b=b)
+    return _apply(_bivariate._logsubexp, "logsubexp", a=a, b=b)
 
 
 def log_sigmoid_diff(a: ArrayLike, b: ArrayLike) -> jax.Array:
@@ -275,7 +276,7 @@ def log_sigmoid_diff(a: ArrayLike, b: ArrayLike) -> jax.Array:
     References:
         `log_inv_logit_diff` of Stan.
     """
-    return _apply(_rules._log_sigmoid_diff, "log_sigmoid_diff", a=a, b=b)
+    return _apply(_bivariate._log_sigmoid_diff, "log_sigmoid_diff", a=a, b=b)
 
 
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Array:
@@ -304,10 +305,10 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Ar
         Chen et al., `Log Hyperbolic Cosine Loss Improves Variational Auto-Encoder`, 2019.
     """
     if targets is None:
-        return _apply(_rules._log_cosh, "log_cosh", predictions=predictions)
+        return _apply(_univariate._log_cosh, "log_cosh", predictions=predictions)
     (predictions, targets), dtype = _checks.widened("log_cosh", predictions=predictions, targets=targets)
     targets = _checks.broadcast("log_cosh", "targets", targets, predictions.shape)
-    return _checks.as_type(_rules._log_cosh(predictions - targets), dtype)
+    return _checks.as_type(_univariate._log_cosh(predictions - targets), dtype)
 
 
 def xlogy(x: ArrayLike, y: ArrayLike) -> jax.Array:
@@ -332,7 +333,7 @@ def xlogy(x: ArrayLike, y: ArrayLike) -> jax.Array:
     References:
         `scipy.special.xlogy`.
     """
-    return _apply(_rules._xlogy, "xlogy", x=x, y=y)
+    return _apply(_bivariate._xlogy, "xlogy", x=x, y=y)
 
 
 def xlog1py(x: ArrayLike, y: ArrayLike) -> jax.Array:
@@ -357,7 +358,7 @@ def xlog1py(x: ArrayLike, y: ArrayLike) -> jax.Array:
     References:
         `scipy.special.xlog1py`.
     """
-    return _apply(_rules._xlog1py, "xlog1py", x=x, y=y)
+    return _apply(_bivariate._xlog1py, "xlog1py", x=x, y=y)
 
 
 def entr(x: ArrayLike) -> jax.Array:
@@ -381,7 +382,7 @@ def entr(x: ArrayLike) -> jax.Array:
     References:
         `scipy.special.entr`.
     """
-    return _apply(_rules._entr, "entr", x=x)
+    return _apply(_univariate._entr, "entr", x=x)
 
 
 def rel_entr(p: ArrayLike, q: ArrayLike) -> jax.Array:
@@ -408,4 +409,4 @@ def rel_entr(p: ArrayLike, q: ArrayLike) -> jax.Array:
     References:
         `scipy.special.rel_entr`.
     """
-    return _apply(_rules._rel_entr, "rel_entr", p=p, q=q)
+    return _apply(_bivariate._rel_entr, "rel_entr", p=p, q=q)

@@ -1,8 +1,10 @@
 """Floor 1: the functions of one or two float32 logits or probabilities in double-float, rounded once.
 
 Each says its algebra in e = exp(-|x|), which neither overflows nor exceeds 1. Where e is below 2^-25 of what it is
-added to, the pairs leave it out by themselves. NaN passes through: `_nan`.
+added to, the pairs leave it out by themselves. NaN passes through by itself, too, where no comparison stands for it.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +15,26 @@ from stablelogits_jax._double_float import (
     LN_2,
     Exponential,
     Pair,
+    at_least,
+    distance,
+    economized,
     exact,
-    exponent,
     exponential,
     fast_two_sum,
-    log_of,
+    less,
+    log1p,
     log_ratio,
-    one_plus,
+    mantissa,
+    normalized,
     opaque,
     over,
     parts,
     plus,
+    polynomial,
     power_of_two,
+    square_of,
     times,
+    twice_atanh,
     two_sum,
     where,
 )
@@ -34,107 +43,164 @@ TINY, LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 SMALL = np.float32(2.0**-30)
 TINY_SQUARE = np.float32(2.0**-14)  # its square is below the last digit of 1
 LEAST = np.float32(2.0**-64)  # 1 / x^2 overflows below it
+FEW = -11  # the exponent of an e so small that 1 + e, pair or not, rounds off digits of e
 
 
 def _nan(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(x), x, y)
 
 
+def _whole(x: Pair, y: jax.Array) -> jax.Array:
+    """y. XLA:CPU pulls the last steps of a kernel into a reduction that follows, and writes out all that both its parts
+    use; from a selection on it computes the kernel in one loop."""
+    return _nan(x.head, y)
+
+
 def _one(x: jax.Array) -> Pair:
     return exact(jnp.full_like(x, opaque(1)))
 
 
-def _signed(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.where(x >= 0, y, -y)
+def inverse(x: jax.Array) -> jax.Array:
+    """1 / x for x >= 0, also where x is subnormal and its inverse is not yet infinite."""
+    y, k = normalized(x)
+    return (1 / y) * power_of_two(k)
 
 
 # The sigmoid family -----------------------------------------------------------------------------------------------
 
 
-def _decaying(x: jax.Array) -> tuple[Exponential, Pair]:
-    """e = exp(-|x|), and 1 + e."""
-    e = exponential(exact(-jnp.abs(x)))
-    return e, one_plus(e.value())
+class _Odds(NamedTuple):
+    """exp(-x) = 2^k m against 1, both over the larger of 2^k and 1, so that no power overflows: with s = 2^-|k|, s m
+    against 1, or m against s. Their product is s m for either, `total` is their sum."""
+
+    e: Exponential
+    scale: jax.Array
+    against: jax.Array
+    excess: Pair
+    total: Pair
+
+    def gap(self) -> Pair:
+        """The 1, or s, less the other."""
+        difference = fast_two_sum(opaque(1), -self.scale)
+        return less(where(self.e.k > 0, -difference, difference), self.excess)
+
+
+def _odds(x: Pair, beside_one: bool = False) -> _Odds:
+    e = exponential(-x, beside_one)
+    scale = power_of_two(-jnp.abs(e.k))
+    against, factor = (jnp.where(c, scale, 1) for c in (e.k > 0, e.k <= 0))
+    excess, sum = e.excess.scaled(factor), fast_two_sum(opaque(1), scale)
+    total = fast_two_sum(sum.head, excess.head)
+    return _Odds(e, scale, against, excess, Pair(total.head, total.tail + sum.tail + excess.tail))
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
-    """1 / (1 + e) for x >= 0, e / (1 + e) below."""
-    e, total = _decaying(x)
-    positive = x >= 0
-    share = over(where(positive, _one(x), e.mantissa()), total)
-    return _nan(x, share.rounded() * jnp.where(positive, 1, e.scale()))
+    return sigmoid_at(exact(x))
+
+
+def sigmoid_at(x: Pair) -> jax.Array:
+    """1 / (1 + exp(-x))"""
+    odds = _odds(x, beside_one=True)
+    return _whole(x, over(_one(x.head), odds.total).rounded() * odds.against)
 
 
 def bell(x: jax.Array) -> jax.Array:
+    return bell_at(exact(x))
+
+
+def bell_at(x: Pair) -> jax.Array:
     """e / (1 + e)^2"""
-    e, total = _decaying(x)
-    return _nan(x, over(over(e.mantissa(), total), total).rounded() * e.scale())
+    odds = _odds(x, beside_one=True)
+    return _whole(x, over(odds.e.mantissa(), times(odds.total, odds.total)).rounded() * odds.scale)
 
 
 def bell_slope(x: jax.Array) -> jax.Array:
-    """-e (1 - e) / (1 + e)^3 for x >= 0, odd; -x / 8 for small x, whose digits would be flushed from the products"""
-    return _nan(x, jnp.where(jnp.abs(x) < TINY_SQUARE, -x / 8, _signed(x, _falling(x, 0))))
+    """-e (1 - e) / (1 + e)^3 with e = exp(-x); -x / 8 for small x, whose digits would be flushed from the products"""
+    return jnp.where(jnp.abs(x) < TINY_SQUARE, -x / 8, _falling(x, 0))
 
 
 def _falling(x: jax.Array, more: int) -> jax.Array:
     """-2^more e (1 - e) / (1 + e)^3"""
-    e, total = _decaying(x)
-    half_tanh = over(e.minus_one(), total)
-    return times(half_tanh, over(over(e.mantissa(), total), total)).rounded() * e.scale(more)
+    odds = _odds(exact(x))
+    y = over(times(-odds.gap(), odds.e.mantissa()), times(odds.total, times(odds.total, odds.total)))
+    return y.rounded() * power_of_two(more - jnp.abs(odds.e.k))
+
+
+def tanh(x: jax.Array) -> jax.Array:
+    """(1 - e) / (1 + e) with e = exp(-2 x); x itself where x^3 / 3 is below its last digit"""
+    odds = _odds(exact(2 * x))
+    y = over(odds.gap(), odds.total).rounded()
+    return jnp.where(jnp.abs(x) < np.float32(1e-4), x - x * (x * x) / 3, y)
+
+
+def sech_squared(x: jax.Array) -> jax.Array:
+    """4 e / (1 + e)^2 with e = exp(-2 x)"""
+    odds = _odds(exact(2 * x))
+    y = over(odds.e.mantissa(), times(odds.total, odds.total))
+    return _whole(exact(x), y.rounded() * power_of_two(2 - jnp.abs(odds.e.k)))
+
+
+def sech_squared_slope(x: jax.Array) -> jax.Array:
+    """-8 e (1 - e) / (1 + e)^3 with e = exp(-2 x); -2 x for small x"""
+    return jnp.where(jnp.abs(x) < TINY_SQUARE, -2 * x, _falling(2 * x, 3))
+
+
+def _decaying(x: Pair) -> Exponential:
+    """exp(-|x|)"""
+    return exponential(where(x.head < 0, x, -x))
 
 
 def softplus(x: jax.Array) -> jax.Array:
+    y = softplus_pair(x).rounded()
+    return jnp.where(x == jnp.inf, x, y)
+
+
+def softplus_pair(x: jax.Array) -> Pair:
     """max(x, 0) + log(1 + e)"""
-    y = plus(exact(jnp.maximum(x, 0)), _log1p(*_decaying(x))).rounded()
-    return _nan(x, jnp.where(x == jnp.inf, x, y))
+    return plus(exact(at_least(np.float32(0), x)), _log1p(_decaying(exact(x))))
 
 
-def _log1p(e: Exponential, total: Pair) -> Pair:
-    """log(1 + e), 1 + e in [1, 2]"""
-    k = jnp.where(total.head > np.float32(1.4142135), np.float32(1), np.float32(0))
-    return where(e.k < -11, _series(e, 1), log_ratio(total, _one(total.head), k))
+def _log1p(e: Exponential) -> Pair:
+    """log(1 + e), for e above 3 / 8 as log 2 + log(1 + (e - 1) / 2)"""
+    value = fast_two_sum(*e.value())
+    above = value.head > np.float32(3 / 8)
+    n = where(above, e.minus_one().scaled(np.float32(0.5)), value)
+    return where(e.k < FEW, _series(e, 1), log1p(n, jnp.where(above, np.float32(1), np.float32(0))))
 
 
 def _series(e: Exponential, sign: int) -> Pair:
-    """log(1 +- e) = +-(e -+ e^2 / 2 + e^3 / 3) for e < 4e-4: in 1 + e, pair or not, digits of e are rounded off."""
+    """log(1 +- e) = +-(e -+ e^2 / 2 + e^3 / 3) for e < 4e-4, scaled last: the tail of e is flushed before its head."""
     m, scale = e.mantissa(), e.scale()
     value = m.rounded() * scale
     correction = m.rounded() * (value * (np.float32(0.5) - value * np.float32(sign / 3)))
     return fast_two_sum(m.head, m.tail - sign * correction).scaled(sign * scale)
 
 
-def tanh(x: jax.Array) -> jax.Array:
-    """(1 - e^2) / (1 + e^2), x itself where x^3 / 3 is below its last digit"""
-    e, total = _decaying(2 * x)
-    y = _signed(x, -over(e.minus_one(), total).rounded())
-    return _nan(x, jnp.where(jnp.abs(x) < np.float32(1e-4), x - x * (x * x) / 3, y))
+def _log_cosh_series(terms: int) -> list[float]:
+    """Of log cosh(x) the coefficients of x^4, x^6, ..., by those of its slope t with t' = 1 - t^2."""
+    t = [1.0]
+    for k in range(1, terms):
+        t.append(-sum(t[i] * t[k - 1 - i] for i in range(k)) / (2 * k + 1))
+    return [c / (2 * k + 2) for k, c in enumerate(t)][1:]
 
 
-def sech_squared(x: jax.Array) -> jax.Array:
-    """4 e^2 / (1 + e^2)^2"""
-    e, total = _decaying(2 * x)
-    return _nan(x, over(over(e.mantissa(), total), total).rounded() * e.scale(2))
-
-
-def sech_squared_slope(x: jax.Array) -> jax.Array:
-    """-8 e^2 (1 - e^2) / (1 + e^2)^3 for x >= 0, odd; -2 x for small x"""
-    return _nan(x, jnp.where(jnp.abs(x) < TINY_SQUARE, -2 * x, _signed(x, _falling(2 * x, 3))))
+SMALL_COSH = np.float32(0.6)
+LOG_COSH = economized(_log_cosh_series(40), 6, 0.0, float(SMALL_COSH) ** 2)
 
 
 def log_cosh(x: jax.Array) -> jax.Array:
-    """With f = e^2:
-    (1) |x| - log 2 + log(1 + f)        cancels for small x
-    (2) log((1 + f)^2 / (4 f)) / 2 = atanh(((1 - f) / (1 + f))^2 / (1 + 4 f / (1 + f)^2)), for |x| < 0.6
+    """(1) |x| - log 2 + log(1 + exp(-2 |x|))        cancels for small x
+    (2) x^2 / 2 + x^4 (-1 / 12 + ...)        for small x, the square in two parts
     """
     a = jnp.abs(x)
-    f, total = _decaying(2 * x)
-    t = over(f.minus_one(), total)
-    square = times(t, t)
-    small = log_of(over(square, plus(_one(x), plus(_one(x), -square)))).rounded() / 2
+    half = np.float32(0.5)
+    square, low = square_of(a)
+    c = polynomial(LOG_COSH, square + low)
+    small = half * square + (square * (square * c) + low * (half + (2 * square + low) * c))
     head, tail = parts(LN_2, np.float32)
-    far = plus(plus(exact(a), Pair(-head, -tail)), _log1p(f, total)).rounded()
-    y = jnp.where(a < np.float32(0.6), small, jnp.where(a == jnp.inf, a, far))
-    return _nan(x, jnp.where(a < np.float32(1e-4), a * (a * np.float32(0.5)), y))
+    far = plus(plus(exact(a), Pair(-head, -tail)), _log1p(_decaying(exact(2 * x)))).rounded()
+    y = jnp.where(a < SMALL_COSH, small, jnp.where(a == jnp.inf, a, far))
+    return jnp.where(a < np.float32(1e-4), a * (a * half), y)
 
 
 # The inverse of the sigmoid ---------------------------------------------------------------------------------------
@@ -150,35 +216,40 @@ def _inside(p: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def logit(p: jax.Array) -> jax.Array:
-    """log(p / (1 - p)): near 1/2 the difference 2 p - 1 of the two is exact, as 1 - p is in two parts."""
+    """log(p / (1 - p)): near 1/2 the difference 2 p - 1 of the two is exact, as 1 - p is in two parts.
+
+    The smaller of the two is scaled up: the digits of the other, scaled down, might be flushed.
+    """
+    a, shift = normalized(p)
     q = _other(p)
-    k = jnp.clip(exponent(p / q.head), -126, 126)
-    y = jnp.where(p == 0, -jnp.inf, jnp.where(p == 1, jnp.inf, log_ratio(exact(p), q, k).rounded()))
+    k = distance(a, q.head)
+    ratio = log_ratio(exact(a * power_of_two(-jnp.minimum(k, 0))), q.scaled(power_of_two(jnp.maximum(k, 0))), k - shift)
+    y = jnp.where(a == 0, -jnp.inf, jnp.where(p == 1, jnp.inf, ratio.rounded()))
     return _inside(p, y)
 
 
 def slope(p: jax.Array) -> jax.Array:
     """1 / (p (1 - p))"""
-    q = _other(p)
-    y = over(over(_one(p), q), exact(jnp.maximum(p, SMALL))).rounded()
-    return _inside(p, jnp.where(p >= 1, jnp.inf, jnp.where(p < SMALL, 1 / jnp.maximum(p, 0), y)))
+    small = p < SMALL
+    y = over(_one(p), times(exact(p), _other(p))).rounded()
+    return _inside(p, jnp.where(p >= 1, jnp.inf, jnp.where(small, inverse(p), y)))
 
 
 def slope_slope(p: jax.Array) -> jax.Array:
     """(2 p - 1) / (p (1 - p))^2"""
     q = _other(p)
-    safe = exact(jnp.maximum(p, LEAST))
-    difference = plus(exact(p), -q)
-    y = over(over(over(over(difference, q), q), safe), safe).rounded()
+    scale = jnp.where(p < SMALL, 1 / SMALL, np.float32(1))
+    product = times(exact(at_least(LEAST, p) * scale), q)
+    y = over(plus(exact(p), -q), times(product, product)).rounded() * scale * scale
     return _inside(p, jnp.where(p < LEAST, -jnp.inf, jnp.where(p >= 1, jnp.inf, y)))
 
 
 # The exp(x) - 1 family --------------------------------------------------------------------------------------------
 
 
-def _absorbed(x: jax.Array) -> tuple[Exponential, Pair]:
+def _absorbed(x: Pair) -> tuple[Exponential, Pair]:
     """e = exp(-x), and 1 - e, which is x for small x."""
-    e = exponential(exact(-x))
+    e = exponential(-x)
     return e, -e.minus_one()
 
 
@@ -187,37 +258,63 @@ def _positive(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def bose(x: jax.Array) -> jax.Array:
+    return bose_at(exact(x))
+
+
+def bose_at(x: Pair) -> jax.Array:
     """1 / (exp(x) - 1) = e / (1 - e)"""
     e, rest = _absorbed(x)
-    y = over(fast_two_sum(*e.mantissa()), rest).rounded() * e.scale()
-    return _positive(x, jnp.where(x < SMALL, 1 / jnp.abs(x), y))
+    y = over(e.mantissa(), rest).rounded() * e.scale()
+    return _positive(x.head, jnp.where(x.head < SMALL, inverse(x.head), y))
 
 
 def bose_slope(x: jax.Array) -> jax.Array:
+    return bose_slope_at(exact(x))
+
+
+def bose_slope_at(x: Pair) -> jax.Array:
     """-e / (1 - e)^2, which is -1 / x^2 for small x"""
     e, rest = _absorbed(x)
-    small = x < SMALL
-    rest = where(small, exact(jnp.maximum(x, LEAST)), rest)
-    mantissa = where(small, _one(x), fast_two_sum(*e.mantissa()))
-    y = over(over(mantissa, rest), rest).rounded() * e.scale()
-    return _positive(x, jnp.where(x < LEAST, -jnp.inf, -y))
+    small = x.head < SMALL
+    rest = where(small, exact(at_least(LEAST, x.head)), rest)
+    y = over(over(where(small, _one(x.head), e.mantissa()), rest), rest).rounded() * e.scale()
+    return _positive(x.head, jnp.where(x.head <= LEAST, -jnp.inf, -y))
 
 
 def one_plus_bose(x: jax.Array) -> jax.Array:
+    return one_plus_bose_at(exact(x))
+
+
+def one_plus_bose_at(x: Pair) -> jax.Array:
     """1 / (1 - e)"""
     _, rest = _absorbed(x)
-    return _positive(x, jnp.where(x < SMALL, 1 / jnp.abs(x), over(_one(x), rest).rounded()))
+    y = over(_one(x.head), rest).rounded()
+    return _positive(x.head, jnp.where(x.head < SMALL, inverse(x.head), y))
 
 
 def log1mexp(x: jax.Array) -> jax.Array:
     """log(1 - e), and log(x) for small x"""
-    return _positive(x, jnp.where(x == 0, -jnp.inf, _log1mexp(exact(x)).rounded()))
+    normal, shift = normalized(x)
+    y = _log1mexp(exact(x), exact(normal), shift).rounded()
+    return _positive(x, jnp.where(normal == 0, -jnp.inf, y))
 
 
-def _log1mexp(x: Pair) -> Pair:
+def _log1mexp_at(x: Pair) -> Pair:
+    return _log1mexp(x, x, jnp.zeros_like(x.head, jnp.int32))
+
+
+def _log1mexp(x: Pair, small: Pair, shift: jax.Array) -> Pair:
+    """log(1 - e), where x is small as log(small) - shift log 2"""
     e = exponential(-x)
-    rest = where(x.head < SMALL, Pair(jnp.maximum(x.head, TINY), x.tail), -e.minus_one())
-    return where(e.k < -11, _series(e, -1), log_ratio(rest, _one(x.head), exponent(rest.rounded())))
+    is_small = x.head < SMALL
+    rest = where(is_small, Pair(at_least(TINY, small.head), small.tail), -e.minus_one())
+    return where(e.k < FEW, _series(e, -1), _log(rest, jnp.where(is_small, shift, 0)))
+
+
+def _log(x: Pair, shift: jax.Array) -> Pair:
+    """log(x) - shift log 2"""
+    m, k = mantissa(x.head)
+    return log1p(Pair(m - opaque(1), x.tail * power_of_two(-k)), k - shift)
 
 
 def logitexp(log_p: jax.Array) -> jax.Array:
@@ -228,61 +325,70 @@ def logitexp(log_p: jax.Array) -> jax.Array:
     (4) -log(x)        for small x
     """
     x = -log_p
-    e, rest = _absorbed(x)
+    normal, shift = normalized(x)
+    e, rest = _absorbed(exact(x))
     small, large = x < SMALL, x > 8
     value = e.value()
-    a, b = where(small, _one(x), value), where(small, exact(jnp.maximum(x, TINY)), rest)
-    k = exponent(a.rounded() / b.rounded())
-    a, b = a.scaled(power_of_two(jnp.clip(-k, 0, 126))), b.scaled(power_of_two(jnp.clip(k, 0, 126)))
-    d = e.excess()
+    a, b = where(small, _one(x), value), where(small, exact(at_least(TINY, normal)), rest)
+    k = distance(a.head, b.head)
+    a, b = a.scaled(power_of_two(-jnp.minimum(k, 0))), b.scaled(power_of_two(jnp.maximum(k, 0)))
+    d = e.excess
     half = (e.k == -1) & (jnp.abs(d.head) < np.float32(0.17))
     q = over(where(half, d, plus(a, -b)), where(half, _one(x), plus(a, b)))
-    y = log_of(q, jnp.where(half, 0, k)).rounded()
+    y = twice_atanh(q, jnp.where(half, 0, k + jnp.where(small, shift, 0))).rounded()
     tail = value.rounded()
     y = jnp.where(large, log_p + tail * (1 + np.float32(0.5) * tail), y)
-    return _positive(x, jnp.where(x == 0, jnp.inf, y))
+    return _positive(x, jnp.where(normal == 0, jnp.inf, y))
 
 
 # Two logits -------------------------------------------------------------------------------------------------------
 
 
-def _apart(a: jax.Array, b: jax.Array) -> tuple[Pair, jax.Array]:
-    """a - b for finite a and b, and where both are."""
-    finite = jnp.isfinite(a) & jnp.isfinite(b)
-    return two_sum(jnp.where(finite, a, 0), -jnp.where(finite, b, 0)), finite
+def difference(a: jax.Array, b: jax.Array) -> Pair:
+    """a - b, and 0 for equal infinities."""
+    s = two_sum(a, -b)
+    return Pair(jnp.where(a == b, 0, s.head), jnp.where(jnp.abs(s.head) < jnp.inf, s.tail, 0))
 
 
 def logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """max(a, b) + log(1 + exp(-|a - b|))"""
     top = jnp.maximum(a, b)
-    distance, finite = _apart(top, jnp.minimum(a, b))
-    e = exponential(-distance)
-    return jnp.where(finite, plus(exact(top), _log1p(e, one_plus(e.value()))).rounded(), top)
+    y = plus(exact(top), _log1p(_decaying(difference(a, b)))).rounded()
+    return jnp.where(jnp.isfinite(a) & jnp.isfinite(b), y, top)
 
 
 def logsubexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """a + log(1 - exp(-(a - b))) for a >= b"""
-    distance, finite = _apart(a, b)
-    y = plus(exact(a), _log1mexp(distance)).rounded()
-    y = jnp.where(finite, y, a + jnp.where(jnp.isnan(b), b, 0))
+    y = plus(exact(a), _log1mexp_at(difference(a, b))).rounded()
+    y = jnp.where(jnp.isfinite(a) & jnp.isfinite(b), y, a + jnp.where(jnp.isnan(b), b, 0))
+    return jnp.where(a < b, jnp.nan, jnp.where(a == b, -jnp.inf, y))
+
+
+def log_sigmoid_diff(a: jax.Array, b: jax.Array) -> jax.Array:
+    """log(sigmoid(a) sigmoid(-b) (1 - exp(-(a - b)))): three logarithms of one sign."""
+    d = difference(a, b)
+    finite = jnp.isfinite(a) & jnp.isfinite(b)
+    sure = plus(*(softplus_pair(jnp.where(finite, x, 0)) for x in (-a, b)))
+    y = jnp.where(finite, plus(_log1mexp_at(d), -sure).rounded(), -(softplus(-a) + softplus(b)))
     return jnp.where(a < b, jnp.nan, jnp.where(a == b, -jnp.inf, y))
 
 
 # Probabilities ----------------------------------------------------------------------------------------------------
 
 
-def _log(p: jax.Array) -> Pair:
-    k = exponent(jnp.maximum(p, TINY))
-    bits = jax.lax.bitcast_convert_type(jnp.clip(p, TINY, LARGEST), jnp.int32) - (k.astype(jnp.int32) << 23)
-    mantissa = exact(jax.lax.bitcast_convert_type(bits, jnp.float32))
-    return log_of(over(plus(mantissa, -_one(p)), plus(mantissa, _one(p))), k)
+def _log_of(p: jax.Array) -> tuple[Pair, jax.Array, jax.Array]:
+    """log(p), and the p of which it is taken: a normal p 2^k, and k."""
+    normal, k = normalized(p)
+    m, exponent = mantissa(jnp.clip(normal, TINY, LARGEST))
+    return log1p(exact(m - opaque(1)), exponent - k), normal, k
 
 
 def entr(p: jax.Array) -> jax.Array:
     """-p log(p), of a small p times 2^64, or its digits would be flushed from the products, of a large one over that"""
+    log_p, normal, _ = _log_of(p)
     size = jnp.where(p < LEAST, 1 / LEAST, jnp.where(p > 1 / LEAST, LEAST, np.float32(1)))
-    y = times(exact(p * size), -_log(p)).rounded() / size
-    y = jnp.where(p == 0, 0, jnp.where(p < 0, -jnp.inf, y))
+    y = times(exact(jnp.where(p < TINY, normal, p * size)), fast_two_sum(*-log_p)).rounded() / size
+    y = jnp.where(normal == 0, 0, jnp.where(p < 0, -jnp.inf, y))
     return _nan(p, jnp.where(p == jnp.inf, -jnp.inf, y))
 
 
@@ -292,7 +398,8 @@ def log_times_e(p: jax.Array) -> jax.Array:
     near = jnp.abs(p - head) < np.float32(0.1)
     n = fast_two_sum(jnp.where(near, p - head, 0), -middle)
     d = where(near, plus(exact(p), Pair(head, middle)), _one(p))
-    close = log_of(over(Pair(n.head, n.tail - tail), d)).rounded()
-    y = jnp.where(near, close, plus(_one(p), _log(p)).rounded())
-    y = jnp.where(p == 0, -jnp.inf, jnp.where(p < 0, jnp.nan, y))
+    close = twice_atanh(over(Pair(n.head, n.tail - tail), d)).rounded()
+    log_p, normal, _ = _log_of(p)
+    y = jnp.where(near, close, plus(_one(p), log_p).rounded())
+    y = jnp.where(normal == 0, -jnp.inf, jnp.where(p < 0, jnp.nan, y))
     return _nan(p, jnp.where(p == jnp.inf, p, y))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _rows
+from stablelogits_jax._bivariate import _i_divergence, _times
 from stablelogits_jax._checks import Axis
-from stablelogits_jax._rules import _i_divergence, _masked, _times, recomputed
+from stablelogits_jax._core import masked, recomputed
 
 
 def _rows_of(
@@ -23,7 +24,7 @@ def _rows_of(
     arrays, _ = _checks.floating(function, **arguments)
     axes = _checks.axes(function, axis, arrays[0].ndim)
     mask = _checks.mask(function, where, arrays[0].shape, axes if per_example else ())
-    return [_rows.flatten(x if mask is None else _masked(x, mask, -jnp.inf), axes) for x in arrays], axes
+    return [_rows.flatten(x if mask is None else masked(x, mask, -jnp.inf), axes) for x in arrays], axes
 
 
 @overload
@@ -101,7 +102,7 @@ def logsumexp(
         shape = _checks.common_shape("logsumexp", a=a, b=b)
         a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
         mask = _checks.mask("logsumexp", where, shape)
-        b = b if mask is None else _masked(b, mask, 0)
+        b = b if mask is None else masked(b, mask, 0)
         (x,), axes = _rows_of("logsumexp", axis, where, a=a)
         y, sign = _rows.signed_logsumexp(x, _rows.flatten(b, axes))
     if keepdims:
@@ -357,7 +358,7 @@ def masked_mean(
     w = _checks.broadcast("masked_mean", "weights", _checks.as_type(w, values.dtype), values.shape)
     mask = _checks.mask("masked_mean", where, values.shape)
     if mask is not None:
-        values, w = _masked(values, mask, 0), _masked(w, mask, 0)
+        values, w = masked(values, mask, 0), masked(w, mask, 0)
     total = jnp.sum(w, axes)
     mean = jnp.sum(_times(w, values), axes) / jnp.where(total == 0, 1, total)
     return _checks.as_type(jnp.where(total == 0, 0, mean), dtype)

@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from stablelogits_jax._bivariate import _difference, _logsubexp
 from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._rules import _complement, _difference, _logsubexp, recomputed
+from stablelogits_jax._core import recomputed
+from stablelogits_jax._univariate import _complement
 
 
 def flatten(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:

@@ -16,7 +16,7 @@ PUBLIC = {name for name, value in vars(sl).items() if name[0] != "_" and not isi
 # Imports run downward only: a file imports from floors below its own, and from its own only where it is listed first.
 FLOORS = (
     ("_checks", "_double_float"),
-    ("_kernels", "_rules", "_elementary"),
+    ("_kernels", "_core", "_univariate", "_bivariate", "_elementary"),
     ("_rows", "_normalizers"),
     ("_binary", "_categorical"),
 )

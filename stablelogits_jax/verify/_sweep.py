@@ -22,7 +22,7 @@ from stablelogits_jax.verify._measure import float64_where_needed
 BLOCK = 22  # bits of the numbers in a block; the others, sign and exponent among them, number the blocks
 BLOCKS = 1 << (32 - BLOCK)
 ORDERS = ("value", "slope", "curvature")
-CODE = ("_double_float.py", "_kernels.py", "_rules.py")
+CODE = ("_double_float.py", "_kernels.py", "_core.py", "_univariate.py")
 
 # The numbers that a function is defined on.
 EVERYWHERE, POSITIVE, NEGATIVE, UNIT = (-np.inf, np.inf), (0.0, np.inf), (-np.inf, 0.0), (0.0, 1.0)
@@ -72,15 +72,25 @@ def orders(f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
     return f(x), slope(x), jax.jvp(slope, (x,), (one,))[1]
 
 
+def _unflushed(x: jax.Array) -> jax.Array:
+    """x in float64, which XLA's own conversion makes of a subnormal number, flushed to 0 first."""
+    info = jnp.finfo(x.dtype)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}"))
+    digits = (bits & ((1 << info.nmant) - 1)).astype(jnp.float64) * 2.0 ** (info.minexp - info.nmant)
+    subnormal = (bits & ((1 << (info.bits - 1)) - (1 << info.nmant))) == 0
+    return jnp.where(subnormal, jnp.where(bits < 0, -digits, digits), x.astype(jnp.float64))
+
+
 def _tally(name: str, x: jax.Array) -> tuple[jax.Array, ...]:
     """Five counts of each order, over the numbers that the function is defined on and the normal results."""
     f, info = getattr(import_module("stablelogits_jax"), name), jnp.finfo(x.dtype)
     low, high = DOMAINS[name]
-    wide = x.astype(jnp.float64)
-    asked = (wide > low) & (wide < high) & (jnp.abs(wide) >= float(info.tiny)) & jnp.isfinite(wide)
-    x = jnp.where(asked, x, 0.5 if low >= 0 else -0.5)
+    wide = _unflushed(x)
+    asked = (wide > low) & (wide < high) & jnp.isfinite(wide)
+    inside = 0.5 if low >= 0 else -0.5
+    x, wide = jnp.where(asked, x, inside), jnp.where(asked, wide, inside)
     counts = []
-    for got, truth in zip(orders(f, x), orders(f, x.astype(jnp.float64)), strict=True):
+    for got, truth in zip(orders(f, x), orders(f, wide), strict=True):
         size = jnp.abs(truth)
         normal = asked & (size >= float(info.tiny)) & (size < 2.0**info.maxexp)
         exponent = (jax.lax.bitcast_convert_type(truth, jnp.int64) >> 52) & 2047
@@ -90,7 +100,7 @@ def _tally(name: str, x: jax.Array) -> tuple[jax.Array, ...]:
         may_round_to_infinity = size >= float(info.max) * (1 + 2.0 ** (-info.nmant - 3))
         worst = jnp.argmax(error)
         broken = jnp.sum(asked & jnp.isfinite(truth) & (jnp.isnan(got) | (~finite & ~may_round_to_infinity)))
-        counts += [jnp.sum(normal), jnp.sum(error > 0.5), broken, error[worst], x[worst].astype(jnp.float64)]
+        counts += [jnp.sum(normal), jnp.sum(error > 0.5), broken, error[worst], wide[worst]]
     return tuple(counts)
 
 

@@ -1,0 +1,192 @@
+"""Floor 1: the cores of the functions of two logits or probabilities, and their rules."""
+
+from collections.abc import Callable
+from math import factorial, log
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stablelogits_jax import _kernels
+from stablelogits_jax._core import core, define_slopes, wide
+from stablelogits_jax._univariate import (
+    _bell,
+    _bell_slope,
+    _bose,
+    _bose_slope,
+    _log1mexp,
+    _log1p,
+    _one_plus_bose,
+    _sigmoid,
+    _softplus,
+)
+
+# Two logits -------------------------------------------------------------------------------------------------------
+
+
+@core
+def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a - b, and 0 for equal infinities: two logits that are both +inf compare as equal finite ones."""
+    return jnp.where(a == b, 0, a - b)
+
+
+define_slopes(_difference, lambda a, b: 1, lambda a, b: -1)
+
+
+def _of_difference(f: Any, kernel: Callable, slope: Callable) -> Any:
+    """f(a - b), of which the slope is slope(a, b) in a: in float32 nothing of the difference is rounded off."""
+
+    @core(float32=lambda a, b: kernel(_kernels.difference(a, b)))
+    def g(a: jax.Array, b: jax.Array) -> jax.Array:
+        return f.closed(_difference.closed(a, b))
+
+    define_slopes(g, slope, lambda a, b: -slope(a, b))
+    return g
+
+
+_bell_between = _of_difference(_bell, _kernels.bell_at, lambda a, b: _bell_slope(_difference(a, b)))
+_share = _of_difference(_sigmoid, _kernels.sigmoid_at, _bell_between)
+_bose_slope_between = _of_difference(
+    _bose_slope,
+    _kernels.bose_slope_at,
+    lambda a, b: -_bose_slope(_difference(a, b)) * (1 + 2 * _bose(_difference(a, b))),
+)
+_bose_between = _of_difference(_bose, _kernels.bose_at, _bose_slope_between)
+_one_plus_bose_between = _of_difference(_one_plus_bose, _kernels.one_plus_bose_at, _bose_slope_between)
+
+
+@core(float32=_kernels.logaddexp)
+def _logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
+    """log(exp(a) + exp(b)) = max(a, b) + log1p(exp(-|a - b|))"""
+    return jnp.maximum(a, b) + _log1p.closed(jnp.exp(-jnp.abs(_difference.closed(a, b))))
+
+
+def _present(a: jax.Array, b: jax.Array, slope: jax.Array) -> jax.Array:
+    """The slope, and 0 where neither term is present: both are -inf."""
+    return jnp.where(jnp.maximum(a, b) == -jnp.inf, 0, slope)
+
+
+define_slopes(
+    _logaddexp,
+    lambda a, b: _present(a, b, _share(a, b)),
+    lambda a, b: _present(a, b, _share(b, a)),
+)
+
+
+@core(float32=_kernels.logsubexp)
+def _logsubexp(a: jax.Array, b: jax.Array) -> jax.Array:
+    """log(exp(a) - exp(b)) = a + log1mexp(a - b) for a >= b"""
+    return a + _log1mexp.closed(_difference.closed(a, b))
+
+
+define_slopes(
+    _logsubexp,
+    lambda a, b: _present(a, b, _one_plus_bose_between(a, b)),
+    lambda a, b: _present(a, b, -_bose_between(a, b)),
+)
+
+
+@core(float32=_kernels.log_sigmoid_diff)
+def _log_sigmoid_diff(a: jax.Array, b: jax.Array) -> jax.Array:
+    """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(-(a - b))): three logarithms of one sign."""
+    return _log1mexp.closed(_difference.closed(a, b)) - (_softplus.closed(-a) + _softplus.closed(b))
+
+
+define_slopes(
+    _log_sigmoid_diff,
+    lambda a, b: _sigmoid(-a) + _bose_between(a, b),
+    lambda a, b: -(_sigmoid(b) + _bose_between(a, b)),
+)
+
+
+# Probabilities ----------------------------------------------------------------------------------------------------
+
+
+@core
+def _times(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a b, where 0 is absence: 0 times infinity is 0, in value and slope."""
+    return jnp.where(((a == 0) & ~jnp.isnan(b)) | ((b == 0) & ~jnp.isnan(a)), 0, a * b)
+
+
+def _absent(x: jax.Array, other: jax.Array) -> jax.Array:
+    return jnp.where((x == 0) & jnp.isinf(other), 0, other)
+
+
+define_slopes(_times, _absent, lambda a, b: _absent(b, a))
+
+
+@core
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a / b with 0 / 0 = 0"""
+    return jnp.where((a == 0) & (b == 0), 0, a / b)
+
+
+define_slopes(_ratio, lambda a, b: 1 / wide(b), lambda a, b: -_ratio(_ratio(a, b), b))
+
+
+def _above_zero(sum: jax.Array, holds: jax.Array) -> jax.Array:
+    """A sum that is 0 or more where `holds`, and may be below it by the rounding of a fused term; else NaN."""
+    return jnp.where(holds, jnp.maximum(sum, 0), jnp.nan)
+
+
+@core
+def _xlogy(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.where((x == 0) & ~jnp.isnan(y), 0, x * jnp.log(y))
+
+
+@core
+def _xlog1py(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.where((x == 0) & ~jnp.isnan(y), 0, x * _log1p(y))
+
+
+define_slopes(_xlogy, lambda x, y: jnp.log(wide(y)), _ratio)
+define_slopes(_xlog1py, lambda x, y: _log1p(y), lambda x, y: _ratio(x, _above_zero(1 + wide(y), y >= -1)))
+
+
+@core
+def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
+    """log(p / q) for p, q >= 0, with hi and lo the larger and the smaller:
+    (1) log(p / q)        the rounded quotient loses every digit near p = q
+    (2) +-log1p((hi - lo) / lo)        hi - lo is exact there; the quotient overflows when p and q are far apart
+    (3) then hi is scaled by the smallest normal float, whose logarithm is taken off again; it is still above 4 lo
+    """
+    hi, lo = jnp.maximum(p, q), jnp.minimum(p, q)
+    tiny = float(jnp.finfo(hi.dtype).tiny)
+    ratio = (hi - lo) / lo
+    far = jnp.isinf(ratio)
+    y = jnp.log1p(jnp.where(far, hi / (lo / tiny) - 1, ratio)) + jnp.where(far, jnp.asarray(-log(tiny), hi.dtype), 0)
+    return jnp.where(p == q, 0, jnp.where(p < q, -y, y))
+
+
+define_slopes(_log_ratio, lambda p, q: 1 / wide(p), lambda p, q: -1 / wide(q))
+
+
+@core
+def _rel_entr(p: jax.Array, q: jax.Array) -> jax.Array:
+    inside = jnp.where(p == 0, 0, p * _log_ratio(p, q))
+    return jnp.where((p < 0) | (q < 0), jnp.inf, jnp.where(jnp.isnan(p) | jnp.isnan(q), jnp.nan, inside))
+
+
+define_slopes(_rel_entr, lambda p, q: 1 + _log_ratio(p, q), lambda p, q: -_ratio(p, q))
+
+
+@core
+def _i_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """q - p - p d with d = log q - log p: a class's part of sum p log(p / q), where p and q have equal sums.
+
+    (1) -p d        of either sign: near p = q the sum cancels to a rounding error
+    (2) q - p - p d >= 0        cancels for small d
+    (3) p (exp(d) - 1 - d) = p d^2 (1/2! + d/3! + d^2/4! + ...)        for |d| < 1/2, where d^14/16! is below 2^-53
+    """
+    p, d = jnp.exp(log_p), _difference(log_q, log_p)
+    series = jnp.zeros_like(d)
+    for k in range(16, 1, -1):
+        series = series * d + 1 / factorial(k)
+    return jnp.where(jnp.abs(d) < 0.5, p * (d * d * series), (jnp.exp(log_q) - p) - _times(p, d))
+
+
+define_slopes(
+    _i_divergence,
+    lambda log_p, log_q: -_times(jnp.exp(log_p), _difference(log_q, log_p)),
+    lambda log_p, log_q: jnp.exp(log_q) - jnp.exp(log_p),
+)

@@ -1,0 +1,71 @@
+"""Floor 1: what makes a core: a pure function of arrays of one float type, with a rule for its derivative."""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from stablelogits_jax._checks import as_type, compute_type
+
+recomputed = partial(jax.checkpoint, prevent_cse=False)  # the backward pass keeps a slope's arguments, not the slope
+
+
+def core(closed: Callable | None = None, *, float32: Callable | None = None) -> Any:
+    """A core for every float type, with a rule to follow. Of 16-bit arguments the result is float32.
+
+    Without a kernel in double-float the closed form serves all types; with one it serves float64.
+    """
+
+    def of(closed: Callable) -> Any:
+        @jax.custom_jvp
+        @jax.jit
+        @wraps(closed)
+        def f(*arguments: jax.Array) -> jax.Array:
+            widened = [wide(a) for a in arguments]
+            if float32 is not None and all(a.dtype == jnp.float32 for a in widened):
+                return float32(*widened)
+            return closed(*widened)
+
+        cast(Any, f).closed = closed  # for the closed forms of other cores
+        return f
+
+    return of if closed is None else of(closed)
+
+
+def wide(x: jax.Array) -> jax.Array:
+    return as_type(x, compute_type(x.dtype))
+
+
+def define_slopes(f: Any, *slopes: Callable) -> None:
+    """The rule f_dot = sum_i slope_i(*primals) x_dot_i.
+
+    Arguments that are not differentiated are left out, not multiplied by a zero: 0 times an infinite slope is NaN.
+    """
+
+    @partial(f.defjvp, symbolic_zeros=True)
+    def rule(primals: tuple, tangents: tuple) -> tuple:
+        y = f(*primals)
+        terms = [
+            as_type(x_dot, y.dtype) * slope(*primals)
+            for slope, x_dot in zip(slopes, tangents, strict=True)
+            if not isinstance(x_dot, SymbolicZero)
+        ]
+        return y, jnp.broadcast_to(sum(terms[1:], terms[0]), y.shape) if terms else jnp.zeros_like(y)
+
+
+# Masks ------------------------------------------------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def masked(x: jax.Array, keep: jax.Array, fill: jax.Array | float) -> jax.Array:
+    """x where it is kept, else a constant. The backward pass holds the mask alone, no zeros beside it."""
+    return jnp.where(keep, x, fill)
+
+
+@masked.defjvp
+def masked_jvp(primals: tuple, tangents: tuple) -> tuple:
+    tangent = recomputed(lambda keep, x_dot: jnp.where(keep, x_dot, 0))
+    return masked(*primals), tangent(primals[1], tangents[0])

@@ -1,0 +1,256 @@
+"""Floor 1: the cores of the functions of one logit or probability, and their rules.
+
+Every derivative is made of functions of this file, so that the family is closed under differentiation and each order is
+as good as the one before. With s = sigmoid, b = bell, t = tanh, q = bose:
+
+    softplus' = s      s' = b           b'(x) = -b(x) t(x / 2)            b'' = b (1 - 6 b)
+    log_cosh' = t      t' = sech^2      (sech^2)' = -2 sech^2 t           (sech^2)'' = 2 sech^2 (2 - 3 sech^2)
+    log1mexp' = q      q' = -q (1 + q)                                    q'' = -q' (1 + 2 q)
+    logit' = slope     slope' = slope slope (2 p - 1)                     slope'' = 2 slope^2 (1 + (2 p - 1)^2 slope)
+
+float32 is computed in double-float, by `_kernels.py`, and so are the 16-bit types, rounded once by the caller; the
+closed forms here serve float64.
+"""
+
+from math import factorial
+
+import jax
+import jax.numpy as jnp
+
+from stablelogits_jax import _kernels
+from stablelogits_jax._core import core, define_slopes, wide
+from stablelogits_jax._double_float import INV_E, LN_2, parts
+
+
+@core
+def _log1p(u: jax.Array) -> jax.Array:
+    """log(1 + u) for u > -1. With v = 1 + u rounded, log v + (u - (v - 1)) / v, the second term what v left out:
+    XLA:CPU's own is 128 ulp off in (-0.42, -0.30) in float64, and 2.5 elsewhere. It must not know the 1 it takes off.
+    """
+    one = jax.lax.optimization_barrier(jnp.ones((), u.dtype))
+    v = one + u
+    y = jnp.where(jnp.isinf(u), u, jnp.log(v) + jnp.where(v == 0, 0, (u - (v - one)) / v))
+    return jnp.where(jnp.abs(u) < 2.0**-20, u - u * u * (0.5 - u / 3), y)
+
+
+def _expm1(x: jax.Array) -> jax.Array:
+    """exp(x) - 1 for x >= 0, or |x| < 1. In float64, where XLA:CPU's is 3 ulp off, (u - 1) x / log u with u = exp(x)
+    rounded: what the rounding changes in u - 1 it changes in log u."""
+    if x.dtype != jnp.float64:
+        return jnp.expm1(x)
+    one = jax.lax.optimization_barrier(jnp.ones((), x.dtype))
+    u = jnp.exp(x)
+    safe = jnp.where((u == 1) | jnp.isinf(u), 2, u)  # where another form is taken
+    y = jnp.where(jnp.isinf(u), u, (safe - one) * (x / jnp.log(safe)))
+    return jnp.where(jnp.abs(x) < 2.0**-20, x + x * x * (0.5 + x / 6), y)
+
+
+@core
+def _complement(log_p: jax.Array) -> jax.Array:
+    """1 - p for a probability known by its log; JAX's own rule for expm1 adds 1 to it, which loses p again."""
+    return -jnp.expm1(log_p)
+
+
+define_slopes(_log1p, lambda u: 1 / (1 + wide(u)))
+define_slopes(_complement, lambda log_p: -jnp.exp(wide(log_p)))
+
+
+# The sigmoid family -----------------------------------------------------------------------------------------------
+
+
+@core(float32=_kernels.sigmoid)
+def _sigmoid(x: jax.Array) -> jax.Array:
+    """With e = exp(min(x, -x)) in [0, 1]:
+    (1) 1 / (1 + exp(-x))        overflows for x < -88
+    (2) x >= 0: 1 / (1 + e);  x < 0: e / (1 + e)        neither overflows nor subtracts
+    Its own way to write -|x| keeps XLA from writing out one e for a value and its slope: computing it twice is faster.
+    """
+    e = jnp.exp(jnp.minimum(x, -x))
+    return jnp.where(x >= 0, 1, e) / (1 + e)
+
+
+@core(float32=_kernels.bell)
+def _bell(x: jax.Array) -> jax.Array:
+    """sigmoid(x) sigmoid(-x) = e / (1 + e)^2 with e = exp(-|x|); s (1 - s) would be 0 from x = 17."""
+    e = jnp.exp(-jnp.abs(x))
+    r = 1 / (1 + e)
+    return e * r * r
+
+
+@core(float32=_kernels.tanh)
+def _tanh(x: jax.Array) -> jax.Array:
+    """tanh(x), with a rule that does not form 1 - tanh^2."""
+    return jnp.tanh(x)
+
+
+@core(float32=_kernels.sech_squared)
+def _sech_squared(x: jax.Array) -> jax.Array:
+    """(2 e / (1 + e^2))^2 with e = exp(-|x|), squared last: exp(-2 |x|) underflows before its fourfold does."""
+    e = jnp.exp(-jnp.abs(x))
+    sech = 2 * e / (1 + e * e)
+    return sech * sech
+
+
+@core(float32=_kernels.bell_slope)
+def _bell_slope(x: jax.Array) -> jax.Array:
+    """-b(x) t(x / 2)"""
+    return -_bell.closed(x) * jnp.tanh(x / 2)
+
+
+@core(float32=_kernels.sech_squared_slope)
+def _sech_squared_slope(x: jax.Array) -> jax.Array:
+    return -2 * _sech_squared.closed(x) * jnp.tanh(x)
+
+
+define_slopes(_sigmoid, _bell)
+define_slopes(_bell, _bell_slope)
+define_slopes(_bell_slope, lambda x: _bell(x) * (1 - 6 * _bell(x)))
+define_slopes(_tanh, _sech_squared)
+define_slopes(_sech_squared, _sech_squared_slope)
+define_slopes(_sech_squared_slope, lambda x: 2 * _sech_squared(x) * (2 - 3 * _sech_squared(x)))
+
+
+@core(float32=_kernels.softplus)
+def _softplus(x: jax.Array) -> jax.Array:
+    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)): two terms of one sign, neither overflows."""
+    return jnp.maximum(x, 0) + _log1p.closed(jnp.exp(-jnp.abs(x)))
+
+
+define_slopes(_softplus, _sigmoid)
+
+
+def _log_sigmoid(x: jax.Array) -> jax.Array:
+    return -_softplus(-x)
+
+
+@core(float32=_kernels.log_cosh)
+def _log_cosh(x: jax.Array) -> jax.Array:
+    """With a = |x|:
+    (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
+    (2) a - log 2 + log1p(exp(-2 a))       cancels to 0 for small a, where the truth is a^2 / 2
+    (3) log1p(cosh a - 1) by the series a^2 / 2! + a^4 / 4! + ..., whose terms are positive        for a < 2
+    """
+    a = jnp.abs(x)
+    small = a < 2
+    square = jnp.where(small, a * a, 0)
+    series = jnp.zeros_like(a)
+    for k in range(28, 2, -2):  # 4^15 / 30! is below 2^-53 of the sum
+        series = series * square + 1 / factorial(k)
+    u = jnp.where(small, 0.5 * square + square * square * series, jnp.exp(-2 * a))
+    return jnp.where(small, 0, a - float(LN_2)) + _log1p.closed(u)
+
+
+define_slopes(_log_cosh, _tanh)
+
+
+# The inverse of the sigmoid ---------------------------------------------------------------------------------------
+
+
+@core(float32=_kernels.logit)
+def _logit(p: jax.Array) -> jax.Array:
+    """With d the smaller of p and 1 - p (exact for p >= 1/2):
+    (1) log(p / (1 - p))                   cancels around p = 1/2
+    (2) +-log1p(|2 p - 1| / d)             2 p - 1 is exact around 1/2, and the argument is positive
+    A p that was rounded to 1 behind a fused product may have 1 - p < 0 in the unrounded one: the max keeps it at 0.
+    """
+    low = p < 0.5
+    d = jnp.where(low, p, jnp.maximum(1 - p, 0))
+    y = _log1p.closed(jnp.abs(2 * p - 1) / d)
+    return jnp.where((p >= 0) & (p <= 1), jnp.where(low, -y, y), jnp.nan)
+
+
+@core(float32=_kernels.slope)
+def _slope(p: jax.Array) -> jax.Array:
+    """1 / (p (1 - p))"""
+    return jnp.where((p >= 0) & (p <= 1), 1 / (jnp.maximum(p, 0) * jnp.maximum(1 - p, 0)), jnp.nan)
+
+
+@core(float32=_kernels.slope_slope)
+def _slope_slope(p: jax.Array) -> jax.Array:
+    return _slope.closed(p) * (_slope.closed(p) * (2 * p - 1))
+
+
+define_slopes(_logit, _slope)
+define_slopes(_slope, _slope_slope)
+define_slopes(_slope_slope, lambda p: 2 * _slope(p) ** 2 * (1 + (2 * wide(p) - 1) ** 2 * _slope(p)))
+
+
+# The exp(x) - 1 family --------------------------------------------------------------------------------------------
+
+
+@core(float32=_kernels.bose)
+def _bose(x: jax.Array) -> jax.Array:
+    """1 / (exp(x) - 1) for x >= 0, NaN below. Its rule adds two positive terms: q' = -q^2 - q."""
+    return jnp.where(x < 0, jnp.nan, 1 / _expm1(jnp.abs(x)))
+
+
+@core(float32=_kernels.log1mexp)
+def _log1mexp(x: jax.Array) -> jax.Array:
+    """log(1 - exp(-x)) for x >= 0:
+    (1) log(-expm1(-x))        rounds to 0 for large x
+    (2) log1p(-exp(-x))        cancels for small x
+    (3) -log1p(1 / (exp(x) - 1))        one form for all x: the argument is positive and nothing is subtracted
+    """
+    return -_log1p.closed(_bose.closed(x))
+
+
+@core(float32=_kernels.logitexp)
+def _logitexp(log_p: jax.Array) -> jax.Array:
+    """log(p / (1 - p)) = -log(exp(x) - 1) with x = -log_p >= 0 and q = 1 / (exp(x) - 1), p / (1 - p) = q:
+    (1) x large (p < 1/5): -x + log1p(q)        cancels near p = 1/2
+    (2) x small (p > 7/10): log(q) = log1p(q - 1)
+    (3) between, with d = x - log 2 taken in two parts, exp(x) - 1 = 1 + 2 expm1(d): -log1p(2 expm1(d))
+    """
+    x = -log_p
+    head, tail = parts(LN_2, x.dtype)
+    large, small = x > 1.6, x < 0.35
+    between = ~(large | small)
+    m = _expm1(jnp.where(between, (x - head) - tail, jnp.abs(x)))
+    u = jnp.where(between, 2 * m, jnp.where(large, 1 / m, 1 / m - 1))
+    y = _log1p.closed(u)
+    y = jnp.where(between, -y, jnp.where(large, log_p + y, y))
+    return jnp.where(x < 0, jnp.nan, y)
+
+
+@core(float32=_kernels.bose_slope)
+def _bose_slope(x: jax.Array) -> jax.Array:
+    return -_bose.closed(x) * (1 + _bose.closed(x))
+
+
+@core(float32=_kernels.one_plus_bose)
+def _one_plus_bose(x: jax.Array) -> jax.Array:
+    """1 / (1 - exp(-x))"""
+    return 1 + _bose.closed(x)
+
+
+define_slopes(_bose, _bose_slope)
+define_slopes(_bose_slope, lambda x: -_bose_slope(x) * (1 + 2 * _bose(x)))
+define_slopes(_one_plus_bose, _bose_slope)
+define_slopes(_log1mexp, _bose)
+define_slopes(_logitexp, lambda log_p: _one_plus_bose(-log_p))
+
+
+# Probabilities ----------------------------------------------------------------------------------------------------
+
+
+@core(float32=_kernels.inverse)
+def _inverse(x: jax.Array) -> jax.Array:
+    return 1 / x
+
+
+@core(float32=_kernels.log_times_e)
+def _log_times_e(p: jax.Array) -> jax.Array:
+    """1 + log p; near its zero 1 / e, log1p(e (p - 1 / e)) with 1 / e in two parts."""
+    head, tail = parts(INV_E, p.dtype)
+    near = (p > 0.25) & (p < 0.5)
+    return jnp.where(near, _log1p(((p - head) - tail) / head), 1 + jnp.log(p))
+
+
+@core(float32=_kernels.entr)
+def _entr(p: jax.Array) -> jax.Array:
+    return jnp.where(p < 0, -jnp.inf, jnp.where(p == 0, 0, -p * jnp.log(p)))
+
+
+define_slopes(_inverse, lambda x: -_inverse(x) * _inverse(x))
+define_slopes(_log_times_e, _inverse)
+define_slopes(_entr, lambda p: -_log_times_e(p))
