@@ -13,6 +13,7 @@ from stablelogits_jax import _checks
 from stablelogits_jax._bivariate import _difference, _times
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._double_float import in_one_loop
 from stablelogits_jax._univariate import _log_sigmoid, _sigmoid, _softplus, _tanh
 
 
@@ -87,7 +88,8 @@ def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
 
     (1) max(x, 0) - x y + log1p(exp(-|x|))        as a fused multiply-add is not 0 at x y = x, and may be negative
     """
-    return _times(weight * y, _softplus(-x)) + _times(1 - y, _softplus(x))
+    loss = _times(weight * y, _softplus(-x)) + _times(1 - y, _softplus(x))
+    return in_one_loop(as_type(x, loss.dtype), loss)
 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)

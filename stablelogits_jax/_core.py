@@ -14,20 +14,17 @@ recomputed = partial(jax.checkpoint, prevent_cse=False)  # the backward pass kee
 
 
 def core(closed: Callable | None = None, *, float32: Callable | None = None) -> Any:
-    """A core for every float type, with a rule to follow. Of 16-bit arguments the result is float32.
-
-    Without a kernel in double-float the closed form serves all types; with one it serves float64.
-    """
+    """A core for every float type, with a rule to follow: the closed form, computed in float32 for 16-bit arguments,
+    whose result is float32 then; for float32 ones the kernel in double-float, if there is one."""
 
     def of(closed: Callable) -> Any:
         @jax.custom_jvp
         @jax.jit
         @wraps(closed)
         def f(*arguments: jax.Array) -> jax.Array:
-            widened = [wide(a) for a in arguments]
-            if float32 is not None and all(a.dtype == jnp.float32 for a in widened):
-                return float32(*widened)
-            return closed(*widened)
+            if float32 is not None and all(a.dtype == jnp.float32 for a in arguments):
+                return float32(*arguments)
+            return closed(*(wide(a) for a in arguments))
 
         cast(Any, f).closed = closed  # for the closed forms of other cores
         return f

@@ -45,6 +45,12 @@ def parts(constant: Decimal, dtype: Any, count: int = 2) -> list[jax.Array]:
     return list(jax.lax.optimization_barrier(tuple(found)))
 
 
+def in_one_loop(x: jax.Array, y: jax.Array) -> jax.Array:
+    """y, made of x, and NaN where x is. XLA:CPU pulls the last steps of y into a reduction that follows, and writes
+    out all that both its parts use; from a selection on, y is computed in one loop."""
+    return jnp.where(jnp.isnan(x), x, y)
+
+
 # Pairs ------------------------------------------------------------------------------------------------------------
 
 
@@ -145,9 +151,9 @@ def economized(series: list[float], degree: int, low: float, high: float) -> lis
     return through.convert(kind=np.polynomial.Polynomial).coef.tolist()
 
 
-def polynomial(c: list[float], x: jax.Array) -> jax.Array:
-    """c_0 + (x (...) + what c_0 is off), the rest by pairs of terms, then pairs of pairs: fewer steps wait for one
-    another than in Horner's rule, and all but the last round less than they would in the whole."""
+def polynomial(c: list[float], x: jax.Array) -> Pair:
+    """c_0 and x (...) + what c_0 is off, the sum by pairs of terms, then pairs of pairs: fewer steps wait for one
+    another than in Horner's rule, and all round less than they would beside c_0."""
     first, power = np.float32(c[0]), x
     terms: list[Any] = [np.float32(a) for a in c[1:]]
     while len(terms) > 1:
@@ -155,7 +161,7 @@ def polynomial(c: list[float], x: jax.Array) -> jax.Array:
         pairs = zip(terms[::2], [*terms[1::2], *odd], strict=True)
         terms = [even if odd is None else even + power * odd for even, odd in pairs]
         power = power * power
-    return first + (x * terms[0] + opaque(c[0] - float(first)))
+    return Pair(jnp.full_like(x, first), x * terms[0] + opaque(c[0] - float(first)))
 
 
 # exp --------------------------------------------------------------------------------------------------------------
@@ -214,7 +220,7 @@ def exponential(x: Pair, beside_one: bool = False) -> Exponential:
     r = rough - k * LN_2_MIDDLE
     r_tail = (((rough - r) - k * LN_2_MIDDLE) - k * LN_2_LOWER) + x.tail
     square, rest = (r * r, 0) if beside_one else square_of(r)
-    half, y = np.float32(0.5), r * polynomial(CUBIC, r)
+    half, y = np.float32(0.5), r * polynomial(CUBIC, r).rounded()
     s = fast_two_sum(r, half * square)
     return Exponential(k, Pair(s.head, s.tail + ((square * y + rest * (half + y)) + (r_tail + r_tail * r))))
 
@@ -241,9 +247,10 @@ def _bits(x: jax.Array) -> jax.Array:
 def normalized(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x 2^k, and k: 0 for a normal x >= 0, and 64 for a subnormal one, whose digits are those of a whole number. XLA
     flushes it in every other operation, and takes it for 0 in comparisons."""
-    bits = _bits(x)
-    subnormal = (bits >= 0) & (bits < 1 << 23)
-    whole = bits.astype(jnp.float32) * np.float32(2.0 ** (64 - 149))
+    info = jnp.finfo(x.dtype)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}"))
+    subnormal = (bits >= 0) & (bits < 1 << info.nmant)
+    whole = bits.astype(x.dtype) * np.dtype(x.dtype).type(2.0 ** (64 + info.minexp - info.nmant))
     return jnp.where(subnormal, whole, x), jnp.where(subnormal, 64, 0)
 
 
@@ -266,7 +273,7 @@ def log1p(n: Pair, k: jax.Array | None = None) -> Pair:
     n's tail 1 / (1 + x) = (1 - x) (1 + x^2) + x^4 - ..."""
     x, half = n.head, np.float32(0.5)
     square, rest = square_of(x)
-    y = x * polynomial(LOG_CUBIC, x)
+    y = x * polynomial(LOG_CUBIC, x).rounded()
     s = fast_two_sum(x, -half * square)
     low = n.tail * ((1 - x) * (1 + square)) + (square * y + rest * (y - half))
     return _with_exponent(Pair(s.head, s.tail + low), k)
@@ -281,7 +288,7 @@ def twice_atanh(q: Pair, k: jax.Array | None = None) -> Pair:
     """k log 2 + 2 atanh(q) for |q| <= 0.2021."""
     s = q.rounded()
     square = s * s
-    return _with_exponent(Pair(2 * q.head, 2 * (q.tail + (square * s) * polynomial(ATANH_CUBIC, square))), k)
+    return _with_exponent(Pair(2 * q.head, 2 * (q.tail + (square * s) * polynomial(ATANH_CUBIC, square).rounded())), k)
 
 
 def _with_exponent(log: Pair, k: jax.Array | None) -> Pair:

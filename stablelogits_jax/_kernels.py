@@ -21,6 +21,7 @@ from stablelogits_jax._double_float import (
     exact,
     exponential,
     fast_two_sum,
+    in_one_loop,
     less,
     log1p,
     log_ratio,
@@ -44,16 +45,6 @@ SMALL = np.float32(2.0**-30)
 TINY_SQUARE = np.float32(2.0**-14)  # its square is below the last digit of 1
 LEAST = np.float32(2.0**-64)  # 1 / x^2 overflows below it
 FEW = -11  # the exponent of an e so small that 1 + e, pair or not, rounds off digits of e
-
-
-def _nan(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isnan(x), x, y)
-
-
-def _whole(x: Pair, y: jax.Array) -> jax.Array:
-    """y. XLA:CPU pulls the last steps of a kernel into a reduction that follows, and writes out all that both its parts
-    use; from a selection on it computes the kernel in one loop."""
-    return _nan(x.head, y)
 
 
 def _one(x: jax.Array) -> Pair:
@@ -101,7 +92,7 @@ def sigmoid(x: jax.Array) -> jax.Array:
 def sigmoid_at(x: Pair) -> jax.Array:
     """1 / (1 + exp(-x))"""
     odds = _odds(x, beside_one=True)
-    return _whole(x, over(_one(x.head), odds.total).rounded() * odds.against)
+    return in_one_loop(x.head, over(_one(x.head), odds.total).rounded() * odds.against)
 
 
 def bell(x: jax.Array) -> jax.Array:
@@ -111,7 +102,7 @@ def bell(x: jax.Array) -> jax.Array:
 def bell_at(x: Pair) -> jax.Array:
     """e / (1 + e)^2"""
     odds = _odds(x, beside_one=True)
-    return _whole(x, over(odds.e.mantissa(), times(odds.total, odds.total)).rounded() * odds.scale)
+    return in_one_loop(x.head, over(odds.e.mantissa(), times(odds.total, odds.total)).rounded() * odds.scale)
 
 
 def bell_slope(x: jax.Array) -> jax.Array:
@@ -137,7 +128,7 @@ def sech_squared(x: jax.Array) -> jax.Array:
     """4 e / (1 + e)^2 with e = exp(-2 x)"""
     odds = _odds(exact(2 * x))
     y = over(odds.e.mantissa(), times(odds.total, odds.total))
-    return _whole(exact(x), y.rounded() * power_of_two(2 - jnp.abs(odds.e.k)))
+    return in_one_loop(x, y.rounded() * power_of_two(2 - jnp.abs(odds.e.k)))
 
 
 def sech_squared_slope(x: jax.Array) -> jax.Array:
@@ -145,9 +136,9 @@ def sech_squared_slope(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(x) < TINY_SQUARE, -2 * x, _falling(2 * x, 3))
 
 
-def _decaying(x: Pair) -> Exponential:
-    """exp(-|x|)"""
-    return exponential(where(x.head < 0, x, -x))
+def _decaying(x: jax.Array) -> Exponential:
+    """exp(-|x|), which XLA computes once for x and -x."""
+    return exponential(exact(-jnp.abs(x)))
 
 
 def softplus(x: jax.Array) -> jax.Array:
@@ -157,7 +148,7 @@ def softplus(x: jax.Array) -> jax.Array:
 
 def softplus_pair(x: jax.Array) -> Pair:
     """max(x, 0) + log(1 + e)"""
-    return plus(exact(at_least(np.float32(0), x)), _log1p(_decaying(exact(x))))
+    return plus(exact(at_least(np.float32(0), x)), _log1p(_decaying(x)))
 
 
 def _log1p(e: Exponential) -> Pair:
@@ -193,14 +184,13 @@ def log_cosh(x: jax.Array) -> jax.Array:
     (2) x^2 / 2 + x^4 (-1 / 12 + ...)        for small x, the square in two parts
     """
     a = jnp.abs(x)
-    half = np.float32(0.5)
-    square, low = square_of(a)
-    c = polynomial(LOG_COSH, square + low)
-    small = half * square + (square * (square * c) + low * (half + (2 * square + low) * c))
+    square = square_of(a)
+    quartic = times(square, times(square, fast_two_sum(*polynomial(LOG_COSH, square.rounded()))))
+    small = plus(square.scaled(np.float32(0.5)), quartic).rounded()
     head, tail = parts(LN_2, np.float32)
-    far = plus(plus(exact(a), Pair(-head, -tail)), _log1p(_decaying(exact(2 * x)))).rounded()
+    far = plus(plus(exact(a), Pair(-head, -tail)), _log1p(_decaying(2 * x))).rounded()
     y = jnp.where(a < SMALL_COSH, small, jnp.where(a == jnp.inf, a, far))
-    return jnp.where(a < np.float32(1e-4), a * (a * half), y)
+    return jnp.where(a < np.float32(1e-4), a * (a * np.float32(0.5)), y)
 
 
 # The inverse of the sigmoid ---------------------------------------------------------------------------------------
@@ -353,7 +343,7 @@ def difference(a: jax.Array, b: jax.Array) -> Pair:
 def logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """max(a, b) + log(1 + exp(-|a - b|))"""
     top = jnp.maximum(a, b)
-    y = plus(exact(top), _log1p(_decaying(difference(a, b)))).rounded()
+    y = plus(exact(top), _log1p(exponential(difference(jnp.minimum(a, b), top)))).rounded()
     return jnp.where(jnp.isfinite(a) & jnp.isfinite(b), y, top)
 
 
@@ -389,7 +379,7 @@ def entr(p: jax.Array) -> jax.Array:
     size = jnp.where(p < LEAST, 1 / LEAST, jnp.where(p > 1 / LEAST, LEAST, np.float32(1)))
     y = times(exact(jnp.where(p < TINY, normal, p * size)), fast_two_sum(*-log_p)).rounded() / size
     y = jnp.where(normal == 0, 0, jnp.where(p < 0, -jnp.inf, y))
-    return _nan(p, jnp.where(p == jnp.inf, -jnp.inf, y))
+    return in_one_loop(p, jnp.where(p == jnp.inf, -jnp.inf, y))
 
 
 def log_times_e(p: jax.Array) -> jax.Array:
@@ -402,4 +392,4 @@ def log_times_e(p: jax.Array) -> jax.Array:
     log_p, normal, _ = _log_of(p)
     y = jnp.where(near, close, plus(_one(p), log_p).rounded())
     y = jnp.where(normal == 0, -jnp.inf, jnp.where(p < 0, jnp.nan, y))
-    return _nan(p, jnp.where(p == jnp.inf, p, y))
+    return in_one_loop(p, jnp.where(p == jnp.inf, p, y))

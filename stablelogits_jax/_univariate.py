@@ -8,8 +8,8 @@ as good as the one before. With s = sigmoid, b = bell, t = tanh, q = bose:
     log1mexp' = q      q' = -q (1 + q)                                    q'' = -q' (1 + 2 q)
     logit' = slope     slope' = slope slope (2 p - 1)                     slope'' = 2 slope^2 (1 + (2 p - 1)^2 slope)
 
-float32 is computed in double-float, by `_kernels.py`, and so are the 16-bit types, rounded once by the caller; the
-closed forms here serve float64.
+float32 is computed in double-float, by `_kernels.py`; the closed forms here serve float64, and the 16-bit types, which
+are computed in float32 and rounded once by the caller.
 """
 
 from math import factorial
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from stablelogits_jax import _kernels
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import INV_E, LN_2, parts
+from stablelogits_jax._double_float import INV_E, LN_2, normalized, parts
 
 
 @core
@@ -43,6 +43,12 @@ def _expm1(x: jax.Array) -> jax.Array:
     safe = jnp.where((u == 1) | jnp.isinf(u), 2, u)  # where another form is taken
     y = jnp.where(jnp.isinf(u), u, (safe - one) * (x / jnp.log(safe)))
     return jnp.where(jnp.abs(x) < 2.0**-20, x + x * x * (0.5 + x / 6), y)
+
+
+def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x 2^k, 2^k and k log 2, with k = 0 for a normal x >= 0: what is taken of a subnormal one is not taken of 0."""
+    y, k = normalized(x)
+    return y, jnp.where(k == 0, jnp.ones_like(x), 2.0**64), jnp.where(k == 0, jnp.zeros_like(x), 64 * float(LN_2))
 
 
 @core
@@ -154,15 +160,16 @@ def _logit(p: jax.Array) -> jax.Array:
     A p that was rounded to 1 behind a fused product may have 1 - p < 0 in the unrounded one: the max keeps it at 0.
     """
     low = p < 0.5
-    d = jnp.where(low, p, jnp.maximum(1 - p, 0))
-    y = _log1p.closed(jnp.abs(2 * p - 1) / d)
+    d, _, shift = _unflushed(jnp.where(low, p, jnp.maximum(1 - p, 0)))
+    y = _log1p.closed(jnp.abs(2 * p - 1) / d) + shift
     return jnp.where((p >= 0) & (p <= 1), jnp.where(low, -y, y), jnp.nan)
 
 
 @core(float32=_kernels.slope)
 def _slope(p: jax.Array) -> jax.Array:
     """1 / (p (1 - p))"""
-    return jnp.where((p >= 0) & (p <= 1), 1 / (jnp.maximum(p, 0) * jnp.maximum(1 - p, 0)), jnp.nan)
+    q, scale, _ = _unflushed(p)
+    return jnp.where((p >= 0) & (p <= 1), scale / (jnp.maximum(q, 0) * jnp.maximum(1 - p, 0)), jnp.nan)
 
 
 @core(float32=_kernels.slope_slope)
@@ -181,7 +188,14 @@ define_slopes(_slope_slope, lambda p: 2 * _slope(p) ** 2 * (1 + (2 * wide(p) - 1
 @core(float32=_kernels.bose)
 def _bose(x: jax.Array) -> jax.Array:
     """1 / (exp(x) - 1) for x >= 0, NaN below. Its rule adds two positive terms: q' = -q^2 - q."""
-    return jnp.where(x < 0, jnp.nan, 1 / _expm1(jnp.abs(x)))
+    m, scale, _ = _expm1_unflushed(x)
+    return jnp.where(x < 0, jnp.nan, scale / m)
+
+
+def _expm1_unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """exp(|x|) - 1, which is x where that is subnormal, times 2^k, 2^k and k log 2."""
+    y, scale, shift = _unflushed(x)
+    return jnp.where(scale == 1, _expm1(jnp.abs(x)), y), scale, shift
 
 
 @core(float32=_kernels.log1mexp)
@@ -191,7 +205,8 @@ def _log1mexp(x: jax.Array) -> jax.Array:
     (2) log1p(-exp(-x))        cancels for small x
     (3) -log1p(1 / (exp(x) - 1))        one form for all x: the argument is positive and nothing is subtracted
     """
-    return -_log1p.closed(_bose.closed(x))
+    m, _, shift = _expm1_unflushed(x)
+    return jnp.where(x < 0, jnp.nan, -(_log1p.closed(1 / m) + shift))
 
 
 @core(float32=_kernels.logitexp)
@@ -205,9 +220,10 @@ def _logitexp(log_p: jax.Array) -> jax.Array:
     head, tail = parts(LN_2, x.dtype)
     large, small = x > 1.6, x < 0.35
     between = ~(large | small)
-    m = _expm1(jnp.where(between, (x - head) - tail, jnp.abs(x)))
+    y, scale, shift = _unflushed(x)
+    m = jnp.where(scale == 1, _expm1(jnp.where(between, (x - head) - tail, jnp.abs(x))), y)
     u = jnp.where(between, 2 * m, jnp.where(large, 1 / m, 1 / m - 1))
-    y = _log1p.closed(u)
+    y = _log1p.closed(u) + shift
     y = jnp.where(between, -y, jnp.where(large, log_p + y, y))
     return jnp.where(x < 0, jnp.nan, y)
 
@@ -235,7 +251,8 @@ define_slopes(_logitexp, lambda log_p: _one_plus_bose(-log_p))
 
 @core(float32=_kernels.inverse)
 def _inverse(x: jax.Array) -> jax.Array:
-    return 1 / x
+    y, scale, _ = _unflushed(x)
+    return scale / y
 
 
 @core(float32=_kernels.log_times_e)
@@ -243,12 +260,14 @@ def _log_times_e(p: jax.Array) -> jax.Array:
     """1 + log p; near its zero 1 / e, log1p(e (p - 1 / e)) with 1 / e in two parts."""
     head, tail = parts(INV_E, p.dtype)
     near = (p > 0.25) & (p < 0.5)
-    return jnp.where(near, _log1p(((p - head) - tail) / head), 1 + jnp.log(p))
+    y, _, shift = _unflushed(p)
+    return jnp.where(near, _log1p(((p - head) - tail) / head), 1 + (jnp.log(y) - shift))
 
 
 @core(float32=_kernels.entr)
 def _entr(p: jax.Array) -> jax.Array:
-    return jnp.where(p < 0, -jnp.inf, jnp.where(p == 0, 0, -p * jnp.log(p)))
+    y, scale, shift = _unflushed(p)
+    return jnp.where(p < 0, -jnp.inf, jnp.where(y == 0, 0, y * (shift - jnp.log(y)) / scale))
 
 
 define_slopes(_inverse, lambda x: -_inverse(x) * _inverse(x))
