@@ -12,7 +12,7 @@ nor is harmed by one: products are split until they are exact.
     log1p               log(1 + n) = n - n^2 / 2 + n^3 c(n) for |n| <= 3 / 8, with n^2 in two parts
     log_ratio           log(a / b) = 2 atanh((a - b) / (a + b)) for a / b near 1
 
-Polynomials c go through the function at Chebyshev's nodes. They multiply what is a sixteenth of the result or less, so
+Polynomials c are economized power series. They multiply what is a sixteenth of the result or less, so
 that four roundings of theirs are an eighth of one.
 
 What XLA does to such code, and what is done about it: it folds (x + 1) - 1 to x for a 1 that it knows, so constants of
@@ -78,8 +78,8 @@ def where(condition: jax.Array, a: Pair, b: Pair) -> Pair:
     return Pair(jnp.where(condition, a.head, b.head), jnp.where(condition, a.tail, b.tail))
 
 
-def opaque(number: float) -> jax.Array:
-    return jax.lax.optimization_barrier(jnp.float32(number))
+def opaque(number: float, dtype: Any = np.float32) -> jax.Array:
+    return jax.lax.optimization_barrier(jnp.asarray(number, dtype))
 
 
 def at_least(low: Any, x: jax.Array) -> jax.Array:
@@ -145,23 +145,41 @@ def over(a: Pair, b: Pair) -> Pair:
 # Polynomials ------------------------------------------------------------------------------------------------------
 
 
-def economized(series: list[float], degree: int, low: float, high: float) -> list[float]:
-    """The polynomial through a power series' values at Chebyshev's nodes, nearly the best of its degree."""
-    through = np.polynomial.Chebyshev.interpolate(np.polynomial.Polynomial(series), degree, [low, high])
-    return through.convert(kind=np.polynomial.Polynomial).coef.tolist()
+def economized(series: list[Decimal], degree: int, low: Any, high: Any) -> list[float]:
+    """The power series less Chebyshev's polynomials on [low, high] times what takes its highest terms away, one by one:
+    nearly the best polynomial of the degree (Lanczos, 1938)."""
+    middle, half = (Decimal(low) + Decimal(high)) / 2, (Decimal(high) - Decimal(low)) / 2
+    chebyshev = [[Decimal(1)], [-middle / half, 1 / half]]
+    while len(chebyshev) < len(series):
+        before, last = chebyshev[-2:]
+        by_x = [Decimal(0), *last]  # T_{n+1}(t) = 2 t T_n(t) - T_{n-1}(t) of t = (x - middle) / half
+        rest = zip(by_x, [*last, Decimal(0)], [*before, Decimal(0), Decimal(0)], strict=True)
+        chebyshev.append([2 * (a - middle * b) / half - c for a, b, c in rest])
+    c = series
+    for t in reversed(chebyshev[degree + 1 : len(series)]):
+        c = [a - c[-1] / t[-1] * b for a, b in zip(c, t, strict=True)][:-1]
+    return [float(a) for a in c]
 
 
 def polynomial(c: list[float], x: jax.Array) -> Pair:
     """c_0 and x (...) + what c_0 is off, the sum by pairs of terms, then pairs of pairs: fewer steps wait for one
     another than in Horner's rule, and all round less than they would beside c_0."""
-    first, power = np.float32(c[0]), x
-    terms: list[Any] = [np.float32(a) for a in c[1:]]
+    scalar, power = np.dtype(x.dtype).type, x
+    first, *terms = (scalar(a) for a in c)
     while len(terms) > 1:
         odd = [None] if len(terms) % 2 else []
         pairs = zip(terms[::2], [*terms[1::2], *odd], strict=True)
         terms = [even if odd is None else even + power * odd for even, odd in pairs]
         power = power * power
-    return Pair(jnp.full_like(x, first), x * terms[0] + opaque(c[0] - float(first)))
+    return Pair(jnp.full_like(x, first), x * terms[0] + opaque(c[0] - float(first), x.dtype))
+
+
+def log_cosh_series(terms: int) -> list[Decimal]:
+    """Of log cosh(x) the coefficients of x^4, x^6, ..., by those of its slope t with t' = 1 - t^2."""
+    t = [Decimal(1)]
+    for k in range(1, terms):
+        t.append(-sum((t[i] * t[k - 1 - i] for i in range(k)), Decimal(0)) / (2 * k + 1))
+    return [c / (2 * k + 2) for k, c in enumerate(t)][1:]
 
 
 # exp --------------------------------------------------------------------------------------------------------------
@@ -177,7 +195,9 @@ LN_2_UPPER = _short(LN_2, 15)
 LN_2_MIDDLE = _short(LN_2 - Decimal(float(LN_2_UPPER)), 15)
 LN_2_LOWER = np.float32(LN_2 - Decimal(float(LN_2_UPPER)) - Decimal(float(LN_2_MIDDLE)))
 FARTHEST = np.float32(104)  # exp(-104) is 0 in float32
-CUBIC = economized([1 / factorial(n) for n in range(3, 20)], 4, -0.347, 0.347)  # of (exp(r) - 1 - r - r^2 / 2) / r^3
+CUBIC = economized(
+    [1 / Decimal(factorial(n)) for n in range(3, 20)], 4, -0.347, 0.347
+)  # of (exp(r) - 1 - r - r^2 / 2) / r^3
 
 
 class Exponential(NamedTuple):
@@ -235,9 +255,9 @@ def power_of_two(k: jax.Array) -> jax.Array:
 LN_2_HEAD = _short(LN_2, 16)
 LN_2_TAIL = np.float32(LN_2 - Decimal(float(LN_2_HEAD)))
 # of (log(1 + n) - n + n^2 / 2) / n^3
-LOG_CUBIC = economized([(-1) ** j / (j + 3) for j in range(60)], 9, -5 / 16, 6 / 16)
+LOG_CUBIC = economized([Decimal((-1) ** j) / (j + 3) for j in range(60)], 9, -0.3125, 0.375)
 # of (atanh(q) - q) / q^3, in q^2
-ATANH_CUBIC = economized([1 / (2 * j + 3) for j in range(40)], 3, 0.0, 0.2021**2)
+ATANH_CUBIC = economized([1 / Decimal(2 * j + 3) for j in range(40)], 3, 0, 0.2021**2)
 
 
 def _bits(x: jax.Array) -> jax.Array:

@@ -24,6 +24,7 @@ from stablelogits_jax._double_float import (
     in_one_loop,
     less,
     log1p,
+    log_cosh_series,
     log_ratio,
     mantissa,
     normalized,
@@ -167,16 +168,8 @@ def _series(e: Exponential, sign: int) -> Pair:
     return fast_two_sum(m.head, m.tail - sign * correction).scaled(sign * scale)
 
 
-def _log_cosh_series(terms: int) -> list[float]:
-    """Of log cosh(x) the coefficients of x^4, x^6, ..., by those of its slope t with t' = 1 - t^2."""
-    t = [1.0]
-    for k in range(1, terms):
-        t.append(-sum(t[i] * t[k - 1 - i] for i in range(k)) / (2 * k + 1))
-    return [c / (2 * k + 2) for k, c in enumerate(t)][1:]
-
-
 SMALL_COSH = np.float32(0.6)
-LOG_COSH = economized(_log_cosh_series(40), 6, 0.0, float(SMALL_COSH) ** 2)
+LOG_COSH = economized(log_cosh_series(40), 6, 0, float(SMALL_COSH) ** 2)
 
 
 def log_cosh(x: jax.Array) -> jax.Array:

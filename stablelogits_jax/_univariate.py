@@ -12,14 +12,16 @@ float32 is computed in double-float, by `_kernels.py`; the closed forms here ser
 are computed in float32 and rounded once by the caller.
 """
 
+from decimal import Decimal
 from math import factorial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stablelogits_jax import _kernels
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import INV_E, LN_2, normalized, parts
+from stablelogits_jax._double_float import INV_E, LN_2, economized, log_cosh_series, normalized, parts, polynomial
 
 
 @core
@@ -33,16 +35,24 @@ def _log1p(u: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(u) < 2.0**-20, u - u * u * (0.5 - u / 3), y)
 
 
+LN_2_SHORT = float(np.float32(LN_2))  # of 24 bits: k of it is exact
+LN_2_REST = float(LN_2 - Decimal(LN_2_SHORT))
+EXP_CUBIC = economized([1 / Decimal(factorial(n)) for n in range(3, 30)], 11, -0.347, 0.347)
+LOG_COSH = economized(log_cosh_series(80), 18, 0, 1.2**2)
+
+
 def _expm1(x: jax.Array) -> jax.Array:
-    """exp(x) - 1 for x >= 0, or |x| < 1. In float64, where XLA:CPU's is 3 ulp off, (u - 1) x / log u with u = exp(x)
-    rounded: what the rounding changes in u - 1 it changes in log u."""
+    """exp(x) - 1. In float64, where XLA:CPU's is 3 ulp off, (2^k - 1) + 2^k (r + r^2 / 2 + r^3 c(r)), with
+    x = k log 2 + r."""
     if x.dtype != jnp.float64:
         return jnp.expm1(x)
-    one = jax.lax.optimization_barrier(jnp.ones((), x.dtype))
-    u = jnp.exp(x)
-    safe = jnp.where((u == 1) | jnp.isinf(u), 2, u)  # where another form is taken
-    y = jnp.where(jnp.isinf(u), u, (safe - one) * (x / jnp.log(safe)))
-    return jnp.where(jnp.abs(x) < 2.0**-20, x + x * x * (0.5 + x / 6), y)
+    k = jnp.round(jnp.clip(x, -60, 60) / float(LN_2))
+    head, tail = (k * part for part in (LN_2_SHORT, LN_2_REST))
+    r = (x - head) - tail
+    r_tail = ((x - head) - r) - tail
+    y = r + (r * r * (0.5 + r * polynomial(EXP_CUBIC, r).rounded()) + r_tail)
+    scale = jax.lax.bitcast_convert_type((k.astype(jnp.int64) + 1023) << 52, x.dtype)  # 2^k
+    return jnp.where(jnp.abs(x) > 40, jnp.exp(x) - 1, (scale - 1) + scale * y)
 
 
 def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -79,14 +89,17 @@ def _sigmoid(x: jax.Array) -> jax.Array:
 def _bell(x: jax.Array) -> jax.Array:
     """sigmoid(x) sigmoid(-x) = e / (1 + e)^2 with e = exp(-|x|); s (1 - s) would be 0 from x = 17."""
     e = jnp.exp(-jnp.abs(x))
-    r = 1 / (1 + e)
-    return e * r * r
+    return e / ((1 + e) * (1 + e))
 
 
 @core(float32=_kernels.tanh)
 def _tanh(x: jax.Array) -> jax.Array:
-    """tanh(x), with a rule that does not form 1 - tanh^2."""
-    return jnp.tanh(x)
+    """tanh(x), with a rule that does not form 1 - tanh^2. In float64, where XLA:CPU's is 7 ulp off, m / (m + 2) with
+    m = exp(2 |x|) - 1."""
+    if x.dtype != jnp.float64:
+        return jnp.tanh(x)
+    m = _expm1(2 * jnp.minimum(jnp.abs(x), 20))
+    return jnp.sign(x) * (m / (m + 2))
 
 
 @core(float32=_kernels.sech_squared)
@@ -134,16 +147,13 @@ def _log_cosh(x: jax.Array) -> jax.Array:
     """With a = |x|:
     (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
     (2) a - log 2 + log1p(exp(-2 a))       cancels to 0 for small a, where the truth is a^2 / 2
-    (3) log1p(cosh a - 1) by the series a^2 / 2! + a^4 / 4! + ..., whose terms are positive        for a < 2
+    (3) a^2 / 2 + a^4 (-1 / 12 + ...)        for a < 1.2
     """
     a = jnp.abs(x)
-    small = a < 2
+    small = a < 1.2
     square = jnp.where(small, a * a, 0)
-    series = jnp.zeros_like(a)
-    for k in range(28, 2, -2):  # 4^15 / 30! is below 2^-53 of the sum
-        series = series * square + 1 / factorial(k)
-    u = jnp.where(small, 0.5 * square + square * square * series, jnp.exp(-2 * a))
-    return jnp.where(small, 0, a - float(LN_2)) + _log1p.closed(u)
+    series = square * (0.5 + square * polynomial(LOG_COSH, square).rounded())
+    return jnp.where(small, series, (a - float(LN_2)) + _log1p.closed(jnp.exp(-2 * a)))
 
 
 define_slopes(_log_cosh, _tanh)
@@ -202,29 +212,30 @@ def _expm1_unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _log1mexp(x: jax.Array) -> jax.Array:
     """log(1 - exp(-x)) for x >= 0:
     (1) log(-expm1(-x))        rounds to 0 for large x
-    (2) log1p(-exp(-x))        cancels for small x
-    (3) -log1p(1 / (exp(x) - 1))        one form for all x: the argument is positive and nothing is subtracted
+    (2) log1p(-exp(-x))        cancels for small x; for x > log 2
+    (3) -log1p(1 / (exp(x) - 1))        for the others: the argument is positive and nothing is subtracted
     """
     m, _, shift = _expm1_unflushed(x)
-    return jnp.where(x < 0, jnp.nan, -(_log1p.closed(1 / m) + shift))
+    large = x > float(LN_2)
+    y = _log1p.closed(jnp.where(large, -jnp.exp(-x), 1 / m))
+    return jnp.where(x < 0, jnp.nan, jnp.where(large, y, -(y + shift)))
 
 
 @core(float32=_kernels.logitexp)
 def _logitexp(log_p: jax.Array) -> jax.Array:
     """log(p / (1 - p)) = -log(exp(x) - 1) with x = -log_p >= 0 and q = 1 / (exp(x) - 1), p / (1 - p) = q:
     (1) x large (p < 1/5): -x + log1p(q)        cancels near p = 1/2
-    (2) x small (p > 7/10): log(q) = log1p(q - 1)
+    (2) x small (p > 2/3): -log(exp(x) - 1)
     (3) between, with d = x - log 2 taken in two parts, exp(x) - 1 = 1 + 2 expm1(d): -log1p(2 expm1(d))
     """
     x = -log_p
     head, tail = parts(LN_2, x.dtype)
-    large, small = x > 1.6, x < 0.35
+    large, small = x > 1.6, x < 0.42
     between = ~(large | small)
     y, scale, shift = _unflushed(x)
     m = jnp.where(scale == 1, _expm1(jnp.where(between, (x - head) - tail, jnp.abs(x))), y)
-    u = jnp.where(between, 2 * m, jnp.where(large, 1 / m, 1 / m - 1))
-    y = _log1p.closed(u) + shift
-    y = jnp.where(between, -y, jnp.where(large, log_p + y, y))
+    y = _log1p.closed(jnp.where(between, 2 * m, 1 / m))
+    y = jnp.where(between, -y, jnp.where(large, log_p + y, shift - jnp.log(m)))
     return jnp.where(x < 0, jnp.nan, y)
 
 
