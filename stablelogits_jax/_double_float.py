@@ -206,9 +206,9 @@ class Exponential(NamedTuple):
     k: jax.Array
     excess: Pair
 
-    def scale(self, more: int = 0) -> jax.Array:
-        """2^(k + more), and 0 where that is no normal number."""
-        return power_of_two(self.k + more)
+    def scale(self) -> jax.Array:
+        """2^k, and 0 where that is no normal number."""
+        return power_of_two(self.k)
 
     def mantissa(self) -> Pair:
         """1 + excess, without the scale: the tail of the product would be flushed long before its head."""

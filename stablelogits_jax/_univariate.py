@@ -113,12 +113,12 @@ def _sech_squared(x: jax.Array) -> jax.Array:
 @core(float32=_kernels.bell_slope)
 def _bell_slope(x: jax.Array) -> jax.Array:
     """-b(x) t(x / 2)"""
-    return -_bell.closed(x) * jnp.tanh(x / 2)
+    return -_bell.closed(x) * _tanh.closed(x / 2)
 
 
 @core(float32=_kernels.sech_squared_slope)
 def _sech_squared_slope(x: jax.Array) -> jax.Array:
-    return -2 * _sech_squared.closed(x) * jnp.tanh(x)
+    return -2 * _sech_squared.closed(x) * _tanh.closed(x)
 
 
 define_slopes(_sigmoid, _bell)
