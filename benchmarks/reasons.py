@@ -43,6 +43,11 @@ _HELD = Reason("the part of the row that holds the top is summed again without i
 _LABELS_OWN_SLOPE = Reason(
     "the label's slope from its log-probability, in a select over the row", 1.2, measure=GRADIENT
 )
+_WHOLE_DIFFERENCE = Reason(
+    "what x - max(x) rounds off is multiplied into the exponential, which would make |x - max(x)| half-ulps of it",
+    1.8,
+    dtype="float32",
+)
 _IN_FLOAT32 = Reason("exp is computed in float32, by the peer in bfloat16", 1.8, measure=VALUE, dtype="bfloat16")
 _SUMS_OF_LABELS = Reason(
     "the sums of the labels and of the slope over the others, which is the slope of a class with p > 1/2",
@@ -50,7 +55,7 @@ _SUMS_OF_LABELS = Reason(
     measure=GRADIENT,
 )
 _EXACT_DIFFERENCE = Reason("log1p of the exact difference keeps the digits at p = q", 2.2)
-_ONE_ROUNDING = Reason("float32 is computed in double-float and rounded once, in value and slope", 5, dtype="float32")
+_ONE_ROUNDING = Reason("float32 is computed in double-float and rounded once, in value and slope", 4, dtype="float32")
 _COMPENSATED = Reason(
     "log(1 + u) with what 1 + u leaves out: a logarithm and a quotient for log1p", 2.2, dtype="bfloat16"
 )
@@ -74,10 +79,10 @@ REASONS: dict[str, list[Reason]] = {
     "rel_entr": [_EXACT_DIFFERENCE],
     "sigmoid_binary_cross_entropy": [_ONE_ROUNDING, _COMPENSATED],
     "sigmoid_focal_loss": [_ONE_ROUNDING, _COMPENSATED],
-    "logsumexp": [_SHORT_ROWS, _PARTS, _HELD, _IN_FLOAT32],
-    "logmeanexp": [_SHORT_ROWS, _PARTS, _HELD, _IN_FLOAT32],
-    "softmax": [_MASKED_SUMS, _SHORT_ROWS],
+    "logsumexp": [_SHORT_ROWS, _PARTS, _HELD, _IN_FLOAT32, _WHOLE_DIFFERENCE],
+    "logmeanexp": [_SHORT_ROWS, _PARTS, _HELD, _IN_FLOAT32, _WHOLE_DIFFERENCE],
+    "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE],
     "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PARTS],
     "softmax_cross_entropy": [_SHORT_ROWS, _PARTS, _SUMS_OF_LABELS],
-    "softmax_cross_entropy_with_integer_labels": [_SHORT_ROWS, _PARTS, _HELD, _LABELS_OWN_SLOPE],
+    "softmax_cross_entropy_with_integer_labels": [_SHORT_ROWS, _PARTS, _HELD, _LABELS_OWN_SLOPE, _WHOLE_DIFFERENCE],
 }

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from stablelogits_jax import _checks
 from stablelogits_jax._bivariate import _difference, _times
 from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._core import define_slopes, masked, recomputed
 from stablelogits_jax._double_float import in_one_loop
 from stablelogits_jax._univariate import _log_sigmoid, _sigmoid, _softplus, _tanh
 
@@ -187,16 +187,11 @@ def _pull(x: jax.Array, y: jax.Array) -> jax.Array:
     return _power_pull(x, y, jnp.zeros_like(x), _one(x))
 
 
-@partial(_log_miss.defjvp, symbolic_zeros=True)
-def _log_miss_jvp(primals: tuple, tangents: tuple) -> tuple:
-    (x, y), (x_dot, y_dot) = primals, tangents
-    log_miss = _log_miss(x, y)
-    dot = jnp.zeros_like(log_miss)
-    if not isinstance(x_dot, SymbolicZero):
-        dot += x_dot * (1 - 2 * y) * _pull(x, y)
-    if not isinstance(y_dot, SymbolicZero):
-        dot -= y_dot * _tanh(x / 2) * jnp.exp(-log_miss)
-    return log_miss, dot
+define_slopes(
+    _log_miss,
+    lambda x, y: (1 - 2 * y) * _pull(x, y),
+    lambda x, y: -_tanh(x / 2) * jnp.exp(-_log_miss(x, y)),
+)
 
 
 @jax.custom_jvp
@@ -216,38 +211,22 @@ def _power_pull(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) 
     return _times(scale, jnp.exp(_times(gamma, log_miss) + log_pull))
 
 
-@partial(_power.defjvp, symbolic_zeros=True)
-def _power_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """gamma (1 - 2 y) m pull in x, -gamma (1 - p_y)^(gamma - 1) tanh(x / 2) in y, m log(1 - p_y) in gamma."""
-    (x, y, gamma, scale), (x_dot, y_dot, gamma_dot, scale_dot) = primals, tangents
-    m = _power(*primals)
-    dot = jnp.zeros_like(m)
-    if not isinstance(x_dot, SymbolicZero):
-        dot += x_dot * ((1 - 2 * y) * _power_pull(x, y, gamma, scale * gamma))
-    if not isinstance(y_dot, SymbolicZero):
-        dot -= y_dot * (_tanh(x / 2) * _power(x, y, gamma - 1, scale * gamma))
-    if not isinstance(gamma_dot, SymbolicZero):
-        dot += gamma_dot * _times(m, _log_miss(x, y))
-    if not isinstance(scale_dot, SymbolicZero):
-        dot += scale_dot * _power(x, y, gamma, _one(x))
-    return m, dot
-
-
-@partial(_power_pull.defjvp, symbolic_zeros=True)
-def _power_pull_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """As sigmoid(x) sigmoid(-x) (1 - p_y)^(gamma - 1), by the product rule."""
-    (x, y, gamma, scale), (x_dot, y_dot, gamma_dot, scale_dot) = primals, tangents
-    value = _power_pull(*primals)
-    dot = jnp.zeros_like(value)
-    if not isinstance(x_dot, SymbolicZero):
-        dot += x_dot * (value * ((gamma - 1) * (1 - 2 * y) * _pull(x, y) - _tanh(x / 2)))
-    if not isinstance(y_dot, SymbolicZero):
-        dot -= y_dot * (_tanh(x / 2) * _power_pull(x, y, gamma - 1, scale * (gamma - 1)))
-    if not isinstance(gamma_dot, SymbolicZero):
-        dot += gamma_dot * _times(value, _log_miss(x, y))
-    if not isinstance(scale_dot, SymbolicZero):
-        dot += scale_dot * _power_pull(x, y, gamma, _one(x))
-    return value, dot
+define_slopes(
+    _power,
+    lambda x, y, gamma, scale: (1 - 2 * y) * _power_pull(x, y, gamma, scale * gamma),
+    lambda x, y, gamma, scale: -_tanh(x / 2) * _power(x, y, gamma - 1, scale * gamma),
+    lambda x, y, gamma, scale: _times(_power(x, y, gamma, scale), _log_miss(x, y)),
+    lambda x, y, gamma, scale: _power(x, y, gamma, _one(x)),
+)
+define_slopes(  # of sigmoid(x) sigmoid(-x) (1 - p_y)^(gamma - 1), in x by the product rule
+    _power_pull,
+    lambda x, y, gamma, scale: (
+        _power_pull(x, y, gamma, scale) * ((gamma - 1) * (1 - 2 * y) * _pull(x, y) - _tanh(x / 2))
+    ),
+    lambda x, y, gamma, scale: -_tanh(x / 2) * _power_pull(x, y, gamma - 1, scale * (gamma - 1)),
+    lambda x, y, gamma, scale: _times(_power_pull(x, y, gamma, scale), _log_miss(x, y)),
+    lambda x, y, gamma, scale: _power_pull(x, y, gamma, _one(x)),
+)
 
 
 @jax.custom_jvp

@@ -4,7 +4,7 @@ Rows are [..., n], the classes last. Three habits keep the tails, all derivative
 
     log sum exp(x) = top + log1p(rest)        the top's own 1 is left out of the sum, or it would absorb the rest
     1 - p_top = sum of the other p            never by subtraction; at most one p is above 1/2
-    x - top is clipped at 0, and exact        see `_shift`
+    x - top is clipped at 0, and exact        see `_shift`, and for its exponential `_exp_shift`
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax._bivariate import _difference, _logsubexp
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._core import recomputed
-from stablelogits_jax._univariate import _complement
+from stablelogits_jax._univariate import _complement, _log1p
 
 
 def flatten(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -54,6 +54,14 @@ class Stats(NamedTuple):
     log_total: jax.Array  # its logarithm
 
 
+def _fenced(x: jax.Array, top: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x, its top and 0, such that min(x - top, 0) is as `_shift` says."""
+    dtype = top.dtype
+    largest = float(jnp.finfo(dtype).max)
+    fence = jax.lax.optimization_barrier(jnp.where(top == jnp.inf, jnp.asarray(-largest, dtype), 0))
+    return as_type(x, dtype) + fence, jnp.clip(top, -largest, largest), fence * 0
+
+
 def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
     """x - top, in [-inf, 0], under every way of compiling it. With F the largest float:
 
@@ -65,10 +73,24 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
     (3) clipped at 0 (a zero of the row: XLA:CPU would write out a constant one), should x have been rounded otherwise
         here than under the maximum
     """
-    dtype = top.dtype
-    largest = float(jnp.finfo(dtype).max)
-    fence = jax.lax.optimization_barrier(jnp.where(top == jnp.inf, jnp.asarray(-largest, dtype), 0))
-    return jnp.minimum((as_type(x, dtype) + fence) - jnp.clip(top, -largest, largest), fence * 0)
+    x, top, zero = _fenced(x, top)
+    return jnp.minimum(x - top, zero)
+
+
+def _exp_shift(x: jax.Array, top: jax.Array) -> jax.Array:
+    """exp(x - top) = exp(d) (1 + lost), where d = x - top rounded, by up to |d| half-ulps of the exponential.
+
+    What is lost is found by taking the larger of x and -top from d first (Dekker's two-sum). All is clipped, to be
+    finite where exp(d) is 0. The difference of 16-bit logits is hardly rounded in float32.
+    """
+    if x.dtype.itemsize == 2:
+        return jnp.exp(_shift(x, top))
+    large = float(jnp.finfo(top.dtype).max) / 4
+    x, top, zero = _fenced(x, top)
+    d = jnp.minimum(x - top, zero)
+    e, d = jnp.exp(d), jnp.maximum(d, -large)
+    x, minus_top = jnp.clip(x, -large, large), jnp.clip(-top, -large, large)
+    return e + e * (jnp.maximum(x, minus_top) - (d - jnp.minimum(x, minus_top)))
 
 
 def _sums(e: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -105,6 +127,14 @@ def _parts(n: int) -> int:
     return next(d for d in range(most, 0, -1) if n % d == 0)
 
 
+def _sum_of_parts(parts: jax.Array) -> jax.Array:
+    """[..., q, 1] to [..., 1] in two steps, which XLA would make one: its error grows with the terms in a row."""
+    *batch, q, _ = parts.shape
+    several = next(d for d in range(isqrt(q), 0, -1) if q % d == 0)
+    sums = jnp.sum(parts.reshape(*batch, several, -1), -1, keepdims=True)
+    return jnp.sum(jax.lax.optimization_barrier(sums), -2)
+
+
 @partial(jax.jit, static_argnames="keep")
 def _stats(x: jax.Array, keep: bool) -> Stats:
     """log sum exp(x - top), with e = exp(x - top), which is 1 at the top:
@@ -118,21 +148,21 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
     q = _parts(x.shape[-1])
     if q == 1:
-        total, rest = _sums(jnp.exp(_shift(x, top)))
+        total, rest = _sums(_exp_shift(x, top))
     else:
         parted = (*x.shape[:-1], q, x.shape[-1] // q)
-        if keep:
-            e = jnp.exp(_shift(x, top)).reshape(parted)
-        else:
-            e = jnp.exp(_shift(_rounded(x.reshape(parted)), top[..., None]))
+        # Without `keep`, what the differences lose stays lost: in a long sum most of it cancels, and it costs 0.4 more.
+        e = _exp_shift(x, top).reshape(parted) if keep else jnp.exp(_shift(_rounded(x.reshape(parted)), top[..., None]))
         parts = jnp.sum(e, -1, keepdims=True)
-        total = jnp.sum(parts, -2)
+        total = _sum_of_parts(parts)
         holder = jnp.argmax(parts, -2, keepdims=True)
         held = jnp.take_along_axis(x.reshape(parted), holder, -2)[..., 0, :]
         holds = jax.lax.broadcasted_iota(holder.dtype, parts.shape, parts.ndim - 2) == holder
         others = jnp.where(holds, 0, parts)
-        rest = _sums(jnp.exp(_shift(held, top)))[1] + jnp.sum(others, -2)
-    return Stats(top, total, jnp.log1p(jnp.where(total < 1.5, jnp.where(total == 0, -1, rest), total - 1)))
+        rest = _sums(_exp_shift(held, top))[1] + _sum_of_parts(others)
+    confident = total < 1.5
+    rest = jnp.where(confident, jnp.where(total == 0, -1, rest), total - 1)
+    return Stats(top, jnp.where(confident, 1 + rest, total), _log1p(rest))
 
 
 def with_stats(core: Callable, keep: bool = False) -> Callable:
@@ -170,7 +200,7 @@ def with_stats(core: Callable, keep: bool = False) -> Callable:
 @jax.jit
 def _softmax(x: jax.Array, of: Stats) -> jax.Array:
     """exp(x - top) / total, and 0 in a row of -inf."""
-    return jnp.exp(_shift(x, of.top)) * (1 / jnp.where(of.total == 0, 1, of.total))
+    return _exp_shift(x, of.top) * (1 / jnp.where(of.total == 0, 1, of.total))
 
 
 @jax.custom_jvp
@@ -206,31 +236,44 @@ def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
 # Their rules ------------------------------------------------------------------------------------------------------
 
 
-def _without_mean(core: Callable, scale: Callable) -> Callable:
-    """The rule x_dot -> scale(p) (t - sum p t), in a form that does not cancel at a class with p > 1/2.
+@recomputed
+def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+    """p (t - sum p t), the same with a = t - sum c t, for any c that sums to 1, in the place of t. c is
 
-    Such a hot class, of which a row has one at most, gets
-        t_hot - sum p t = r t_hot - sum' p t        r = 1 - p_hot = sum' p, the sums without the hot class
-    The transpose of this map has the same form, so reverse mode keeps what forward mode keeps.
+    (1) one-hot at a class with p > 1/2, of which a row has one at most: its own (1 - p) t is gone from a and the sum,
+        and p a loses no digits of the others'
+    (2) p in the other rows: a common part of all t is gone
+
+    The sum of the slope is 0. Taking its share c again makes the map its own transpose: reverse mode keeps what forward
+    mode keeps.
     """
-
-    @recomputed
-    def tangent(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        p, t = _softmax(x, of), as_type(x_dot, of.top.dtype)
-        hot = p > 0.5
-        cold = jnp.where(hot, 0, p)
-        r, t_hot, others = _sum(cold), _sum(jnp.where(hot, t, 0)), _sum(cold * t)
-        present = jnp.where(of.total == 0, of.total, 1)
-        return scale(p) * jnp.where(hot, r * t_hot - others, present * (t - ((1 - r) * t_hot + others)))
-
-    def rule(primals: tuple, tangents: tuple) -> tuple:
-        return core(*primals), tangent(*primals, tangents[0])
-
-    return rule
+    p, centre, t = _about_centre(x, of, x_dot)
+    slope = p * (t - _sum(p * t))
+    return slope - centre * _sum(slope)
 
 
-_softmax.defjvp(_without_mean(_softmax, lambda p: p))
-_log_softmax.defjvp(_without_mean(_log_softmax, jnp.ones_like))
+@recomputed
+def _log_softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+    """t - sum p t in the same way, where the sum of the transpose's w - p sum w is 0."""
+    p, _, t = _about_centre(x, of, x_dot)
+    return jnp.where(of.total == 0, of.total, 1) * (t - _sum(p * t))
+
+
+def _about_centre(x: jax.Array, of: Stats, x_dot: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """p, c and t - sum c t. No derivative depends on c."""
+    p, t = _softmax(x, of), as_type(x_dot, of.top.dtype)
+    centre = jax.lax.stop_gradient(jnp.where(of.total < 2, jnp.where(p > 0.5, 1, jnp.zeros_like(p)), p))
+    return p, centre, t - _sum(centre * t)
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return _softmax(*primals), _softmax_slope(*primals, tangents[0])
+
+
+@_log_softmax.defjvp
+def _log_softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return _log_softmax(*primals), _log_softmax_slope(*primals, tangents[0])
 
 
 @recomputed
@@ -249,16 +292,29 @@ def _logmeanexp_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _logmeanexp(*primals), _weighted_by_p(x, of, tangents[0])
 
 
+@jax.custom_jvp
+@jax.jit
+def _miss(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array) -> jax.Array:
+    """p - onehot, the slope of the surprisal y; at the label, p - 1 comes from y = -log p."""
+    y = y[..., None]
+    scale = jnp.where(jnp.isnan(y), y, jnp.where(of.total == 0, of.total, 1))
+    is_label = jax.lax.broadcasted_iota(label.dtype, x.shape, x.ndim - 1) == label[..., None]
+    return jnp.where(is_label, -_complement(-y) * scale, _softmax(x, of) * scale)
+
+
+@_miss.defjvp
+def _miss_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """The slope of p, at the label too: how y moves is known."""
+    x, _, of, y = primals
+    slope = _softmax_slope(x, of, tangents[0])
+    return _miss(*primals), jnp.where(jnp.isnan(y)[..., None], jnp.nan, slope)
+
+
 @_surprisal.defjvp
 def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """The slope is p - onehot, and at the label p - 1 comes from log p."""
-
     @recomputed
     def tangent(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array, x_dot: jax.Array) -> jax.Array:
-        y = y[..., None]
-        scale = jnp.where(jnp.isnan(y), y, jnp.where(of.total == 0, of.total, 1))
-        is_label = jax.lax.broadcasted_iota(label.dtype, x.shape, x.ndim - 1) == label[..., None]
-        return inner(jnp.where(is_label, -_complement(-y) * scale, _softmax(x, of) * scale), x_dot)
+        return inner(_miss(x, label, of, y), x_dot)
 
     y = _surprisal(*primals)
     return y, tangent(*primals, y, tangents[0])

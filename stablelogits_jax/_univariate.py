@@ -24,35 +24,72 @@ from stablelogits_jax._core import core, define_slopes, wide
 from stablelogits_jax._double_float import INV_E, LN_2, economized, log_cosh_series, normalized, parts, polynomial
 
 
+def _one_plus(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """1 + u rounded, and what that left out. XLA must not know the 1 it takes off."""
+    one = jax.lax.optimization_barrier(jnp.ones((), u.dtype))
+    v = one + u
+    return v, u - (v - one)
+
+
+def _square(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x^2 in two parts, the first of which is exact, and so is its half."""
+    info = jnp.finfo(x.dtype)
+    high = jax.lax.reduce_precision(x, info.nexp, info.nmant // 2)
+    return high * high, (x - high) * (x + high)
+
+
 @core
 def _log1p(u: jax.Array) -> jax.Array:
     """log(1 + u) for u > -1. With v = 1 + u rounded, log v + (u - (v - 1)) / v, the second term what v left out:
-    XLA:CPU's own is 128 ulp off in (-0.42, -0.30) in float64, and 2.5 elsewhere. It must not know the 1 it takes off.
-    """
-    one = jax.lax.optimization_barrier(jnp.ones((), u.dtype))
-    v = one + u
-    y = jnp.where(jnp.isinf(u), u, jnp.log(v) + jnp.where(v == 0, 0, (u - (v - one)) / v))
-    return jnp.where(jnp.abs(u) < 2.0**-20, u - u * u * (0.5 - u / 3), y)
+    XLA:CPU's own is 128 ulp off in (-0.42, -0.30) in float64, and 2.5 elsewhere. In float64, where log v is more than
+    an ulp off for v near 1, u - u^2 / 2 + u^3 c(u) there, the square in two parts."""
+    v, lost = _one_plus(u)
+    y = jnp.where(jnp.isinf(u), u, jnp.log(v) + jnp.where(v == 0, 0, lost / v))
+    y = jnp.where(jnp.abs(u) < 2.0**-20, u - u * u * (0.5 - u / 3), y)
+    if u.dtype != jnp.float64:
+        return y
+    near = (u > LOG_RANGE[0]) & (u < LOG_RANGE[1])
+    x = jnp.where(near, u, 0)
+    square, rest = _square(x)
+    cubic = x * polynomial(LOG_CUBIC, x).rounded()
+    s = x - 0.5 * square
+    return jnp.where(near, s + (((x - s) - 0.5 * square) + (rest * (cubic - 0.5) + square * cubic)), y)
 
 
+LOG_RANGE = -0.3125, 0.375
+LOG_CUBIC = economized([Decimal((-1) ** j) / (j + 3) for j in range(90)], 21, *LOG_RANGE)
 LN_2_SHORT = float(np.float32(LN_2))  # of 24 bits: k of it is exact
 LN_2_REST = float(LN_2 - Decimal(LN_2_SHORT))
 EXP_CUBIC = economized([1 / Decimal(factorial(n)) for n in range(3, 30)], 11, -0.347, 0.347)
-LOG_COSH = economized(log_cosh_series(80), 18, 0, 1.2**2)
+LOG_COSH = economized(log_cosh_series(80), 14, 0, 0.8**2)
 
 
-def _expm1(x: jax.Array) -> jax.Array:
-    """exp(x) - 1. In float64, where XLA:CPU's is 3 ulp off, (2^k - 1) + 2^k (r + r^2 / 2 + r^3 c(r)), with
-    x = k log 2 + r."""
-    if x.dtype != jnp.float64:
-        return jnp.expm1(x)
-    k = jnp.round(jnp.clip(x, -60, 60) / float(LN_2))
+def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """2^k and y with exp(x) = 2^k (1 + y), |y| < 0.42, in float64 for x in [-745, 709]: y = r + r^2 / 2 + r^3 c(r) with
+    x = k log 2 + r in two parts. A 2^k that is subnormal is 0."""
+    x = jnp.clip(x, -745, 709)
+    k = jnp.round(x / float(LN_2))
     head, tail = (k * part for part in (LN_2_SHORT, LN_2_REST))
     r = (x - head) - tail
     r_tail = ((x - head) - r) - tail
     y = r + (r * r * (0.5 + r * polynomial(EXP_CUBIC, r).rounded()) + r_tail)
-    scale = jax.lax.bitcast_convert_type((k.astype(jnp.int64) + 1023) << 52, x.dtype)  # 2^k
-    return jnp.where(jnp.abs(x) > 40, jnp.exp(x) - 1, (scale - 1) + scale * y)
+    return jax.lax.bitcast_convert_type(jnp.maximum(k.astype(jnp.int64) + 1023, 0) << 52, x.dtype), y
+
+
+def _exp(x: jax.Array) -> jax.Array:
+    """exp(x) for x <= 0. In float64, where XLA:CPU's is 1.2 ulp off, by parts."""
+    if x.dtype != jnp.float64:
+        return jnp.exp(x)
+    scale, y = _exp_parts(x)
+    return jnp.where(jnp.isnan(x), x, scale * (1 + y))
+
+
+def _expm1(x: jax.Array) -> jax.Array:
+    """exp(x) - 1. In float64, where XLA:CPU's is 3 ulp off, (2^k - 1) + 2^k y."""
+    if x.dtype != jnp.float64:
+        return jnp.expm1(x)
+    scale, y = _exp_parts(x)
+    return jnp.where(jnp.abs(x) < 40, (scale - 1) + scale * y, jnp.exp(x) - 1)
 
 
 def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -80,16 +117,29 @@ def _sigmoid(x: jax.Array) -> jax.Array:
     (1) 1 / (1 + exp(-x))        overflows for x < -88
     (2) x >= 0: 1 / (1 + e);  x < 0: e / (1 + e)        neither overflows nor subtracts
     Its own way to write -|x| keeps XLA from writing out one e for a value and its slope: computing it twice is faster.
+    In float64 what 1 + e and e = 2^k (1 + y) leave out is made up for.
     """
-    e = jnp.exp(jnp.minimum(x, -x))
-    return jnp.where(x >= 0, 1, e) / (1 + e)
+    if x.dtype != jnp.float64:
+        e = jnp.exp(jnp.minimum(x, -x))
+        return jnp.where(x >= 0, 1, e) / (1 + e)
+    scale, y = _exp_parts(jnp.minimum(x, -x))
+    m, lost = _one_plus(y)
+    total, more = _one_plus(scale * m)
+    share = jnp.where(x >= 0, 1, scale * m) / total
+    return share + share * (jnp.where(x >= 0, 0, lost / m) - (more + scale * lost) / total)
 
 
 @core(float32=_kernels.bell)
 def _bell(x: jax.Array) -> jax.Array:
     """sigmoid(x) sigmoid(-x) = e / (1 + e)^2 with e = exp(-|x|); s (1 - s) would be 0 from x = 17."""
-    e = jnp.exp(-jnp.abs(x))
-    return e / ((1 + e) * (1 + e))
+    if x.dtype != jnp.float64:
+        e = jnp.exp(-jnp.abs(x))
+        return e / ((1 + e) * (1 + e))
+    scale, y = _exp_parts(-jnp.abs(x))
+    m, lost = _one_plus(y)
+    total, more = _one_plus(scale * m)
+    product = m / (total * total)
+    return scale * (product + product * (lost / m - 2 * (more + scale * lost) / total))
 
 
 @core(float32=_kernels.tanh)
@@ -105,7 +155,7 @@ def _tanh(x: jax.Array) -> jax.Array:
 @core(float32=_kernels.sech_squared)
 def _sech_squared(x: jax.Array) -> jax.Array:
     """(2 e / (1 + e^2))^2 with e = exp(-|x|), squared last: exp(-2 |x|) underflows before its fourfold does."""
-    e = jnp.exp(-jnp.abs(x))
+    e = _exp(-jnp.abs(x))
     sech = 2 * e / (1 + e * e)
     return sech * sech
 
@@ -132,7 +182,7 @@ define_slopes(_sech_squared_slope, lambda x: 2 * _sech_squared(x) * (2 - 3 * _se
 @core(float32=_kernels.softplus)
 def _softplus(x: jax.Array) -> jax.Array:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)): two terms of one sign, neither overflows."""
-    return jnp.maximum(x, 0) + _log1p.closed(jnp.exp(-jnp.abs(x)))
+    return jnp.maximum(x, 0) + _log1p.closed(_exp(-jnp.abs(x)))
 
 
 define_slopes(_softplus, _sigmoid)
@@ -147,13 +197,18 @@ def _log_cosh(x: jax.Array) -> jax.Array:
     """With a = |x|:
     (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
     (2) a - log 2 + log1p(exp(-2 a))       cancels to 0 for small a, where the truth is a^2 / 2
-    (3) a^2 / 2 + a^4 (-1 / 12 + ...)        for a < 1.2
+    (3) a^2 / 2 + a^4 (-1 / 12 + ...)        for a < 0.8, the square in two parts
     """
     a = jnp.abs(x)
-    small = a < 1.2
-    square = jnp.where(small, a * a, 0)
-    series = square * (0.5 + square * polynomial(LOG_COSH, square).rounded())
-    return jnp.where(small, series, (a - float(LN_2)) + _log1p.closed(jnp.exp(-2 * a)))
+    small = a < 0.8
+    square, rest = _square(jnp.where(small, a, 0))
+    c = polynomial(LOG_COSH, square + rest).rounded()
+    series = 0.5 * square + (rest * (0.5 + (2 * square + rest) * c) + square * (square * c))
+    head, tail = parts(LN_2, x.dtype)
+    series = jnp.where(
+        a < 1e-8, 0.5 * (a * a), series
+    )  # the second part of the square is flushed long before its first
+    return jnp.where(small, series, ((a - head) - tail) + _log1p.closed(_exp(-2 * a)))
 
 
 define_slopes(_log_cosh, _tanh)
@@ -217,7 +272,7 @@ def _log1mexp(x: jax.Array) -> jax.Array:
     """
     m, _, shift = _expm1_unflushed(x)
     large = x > float(LN_2)
-    y = _log1p.closed(jnp.where(large, -jnp.exp(-x), 1 / m))
+    y = _log1p.closed(jnp.where(large, -_exp(-jnp.abs(x)), 1 / m))
     return jnp.where(x < 0, jnp.nan, jnp.where(large, y, -(y + shift)))
 
 
@@ -233,7 +288,9 @@ def _logitexp(log_p: jax.Array) -> jax.Array:
     large, small = x > 1.6, x < 0.42
     between = ~(large | small)
     y, scale, shift = _unflushed(x)
-    m = jnp.where(scale == 1, _expm1(jnp.where(between, (x - head) - tail, jnp.abs(x))), y)
+    d = (x - head) - tail
+    m = _expm1(jnp.where(between, d, jnp.abs(x)))
+    m = jnp.where(scale == 1, jnp.where(between, m + (1 + m) * (((x - head) - d) - tail), m), y)
     y = _log1p.closed(jnp.where(between, 2 * m, 1 / m))
     y = jnp.where(between, -y, jnp.where(large, log_p + y, shift - jnp.log(m)))
     return jnp.where(x < 0, jnp.nan, y)

@@ -1,6 +1,9 @@
 """The checks, as functions of an implementation: what they say of ours, and whether they see a planted error."""
 
+import json
 from collections.abc import Callable
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +16,11 @@ from stablelogits_jax.verify._measure import Finding, derivatives, measure
 from stablelogits_jax.verify._metric import Exact, ulp_error
 from stablelogits_jax.verify._spec import Spec
 from stablelogits_jax.verify._specs import SPECS
+from stablelogits_jax.verify._sweep import Tally
 
+FOLDER = Path(__file__).parent.parent / "accuracy"
+FIGURES = json.loads((FOLDER / "figures.json").read_text())
+GATES = {"float64": (2, 4, 8), "float32": (0.6,) * 3, "bfloat16": (0.501,) * 3, "float16": (0.501,) * 3}
 PLAIN = tuple(spec for spec in SPECS if not spec.options)
 
 
@@ -23,6 +30,17 @@ def each(specs):
 
 def spec_of(name: str, options: str = "") -> Spec:
     return next(spec for spec in SPECS if (spec.name, spec.options) == (name, options))
+
+
+def committed(name: str, dtype: str) -> list[Tally]:
+    """The committed figures of a function of one number."""
+    return [Tally(*tally) for tally in FIGURES["one number"][name][dtype]["ours"]]
+
+
+def ratchet(figure: float) -> float:
+    """How much worse than a committed figure one measured again may be. Other versions compile other code."""
+    as_committed = jax.__version__ == FIGURES["conditions"]["jax"] and jax.default_backend() == "cpu"
+    return 1.05 * figure + 0.05 if as_committed else inf
 
 
 def in_scan_of_remat(f: Callable) -> Callable:

@@ -1,9 +1,11 @@
 """`python -m stablelogits_jax.verify [name ...]`: the worst error of every public function, beside its peer's.
 
 With --exhaustive, of the functions of one number over every float32 number; a sweep that is cut goes on where it was.
+With --write, ACCURACY.md, the README's table and the data behind them, from complete sweeps and all else measured anew.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from rich.markup import escape
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
+from stablelogits_jax.verify import _figures, _report
 from stablelogits_jax.verify._measure import TYPES, Finding, measure
 from stablelogits_jax.verify._spec import Spec
 from stablelogits_jax.verify._specs import SPECS
@@ -27,14 +30,17 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="public functions; all of them if none is named")
     parser.add_argument("--exhaustive", action="store_true", help="all 2^32 float32 numbers")
     parser.add_argument("--shard", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="the K-th of N parts")
-    parser.add_argument("--folder", type=Path, default=Path("accuracy"), help="where sweeps keep what they found")
+    parser.add_argument("--write", action="store_true", help="write ACCURACY.md and its data")
+    parser.add_argument("--folder", type=Path, default=Path("accuracy"), help="where what was found is kept")
     options = parser.parse_args()
     names = options.names
     unknown = set(names) - (set(DOMAINS) if options.exhaustive else {spec.name for spec in SPECS})
     if unknown:
         parser.error(f"no such function: {', '.join(sorted(unknown))}")
     if options.exhaustive:
-        return exhaustive(names or list(DOMAINS), options.folder, tuple(options.shard))
+        return exhaustive(names or list(DOMAINS), options.folder / "sweeps", tuple(options.shard))
+    if options.write:
+        return write(options.folder)
     chosen = [spec for spec in SPECS if not names or spec.name in names]
 
     console = Console()
@@ -54,8 +60,22 @@ def main() -> int:
     return int(over > 0)
 
 
+def write(folder: Path) -> int:
+    """The data in the folder, and beside it ACCURACY.md and the README's table."""
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
+        task = progress.add_task("measuring", total=_figures.steps())
+        for step in _figures.write(folder):
+            progress.update(task, advance=1, description=step)
+    figures, readme = json.loads((folder / "figures.json").read_text()), folder.parent / "README.md"
+    (folder.parent / "ACCURACY.md").write_text(_report.report(figures), encoding="utf-8")
+    if readme.exists():
+        readme.write_text(_report.with_headline(readme.read_text(encoding="utf-8"), figures), encoding="utf-8")
+    return 0
+
+
 def exhaustive(names: list[str], folder: Path, shard: tuple[int, int]) -> int:
-    """Sweeps the functions one by one; whether a result is further off than its budget, or broken."""
+    """Sweeps the functions one by one, each after its float64 form, which is the truth here, was held to mpmath;
+    whether a result is further off than its budget, or broken."""
     console = Console()
     table = Table(title="Every float32 number", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("function", "order", "numbers", "ulp", "at", "over 1/2", "NaN/Inf"):
@@ -63,12 +83,15 @@ def exhaustive(names: list[str], folder: Path, shard: tuple[int, int]) -> int:
     bad = False
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as progress:
         for name in names:
+            spec = next(spec for spec in SPECS if spec.name == name)
+            if any(finding.ulps > finding.budget for finding in measure(spec.ours(), spec, "float64")):
+                raise SystemExit(f"{name}: the float64 form is over its budget on the grid; see verify {name}")
             task = progress.add_task(name, total=len(range(shard[0], BLOCKS, shard[1])))
             found: list[Tally] = []
             for done, tallies in swept(name, folder, shard):
                 found = tallies
                 progress.update(task, completed=done)
-            budget = next(spec.single for spec in SPECS if spec.name == name) or 0.0
+            budget = spec.single or 0.0
             for order, tally in zip(SWEPT_ORDERS, found, strict=True):
                 bad |= tally.worst > budget or tally.broken > 0
                 share = f"{tally.over_half / max(tally.measured, 1):.3%}"
@@ -85,7 +108,7 @@ def _table(spec: Spec) -> Table:
     )
     table.add_column("type", width=8)
     table.add_column("order", width=9)
-    for heading in ("ulp", "budget", "NaN/Inf", "peer", "its"):
+    for heading in ("ulp", "budget", "over 1/2", "NaN/Inf", "peer", "its"):
         table.add_column(heading, justify="right", width=8)
     table.add_column("worst at")
     return table
@@ -99,9 +122,11 @@ def _add_rows(table: Table, spec: Spec, dtype: str) -> int:
     for order, at in ORDERS:
         worst = _worst(ours, at)
         over += worst.ulps > worst.budget
-        beside = ("", "") if theirs is None else _figures(_worst(theirs, at))
-        ulps, broken = _figures(worst)
-        table.add_row(dtype, order, ulps, f"{worst.budget:g}", broken, *beside, " ".join(_point(a) for a in worst.args))
+        beside = ("", "") if theirs is None else _cells(_worst(theirs, at))
+        ulps, broken = _cells(worst)
+        share = f"{worst.over_half:.1%}"
+        at = " ".join(_point(a) for a in worst.args)
+        table.add_row(dtype, order, ulps, f"{worst.budget:g}", share, broken, *beside, at)
     return over
 
 
@@ -109,7 +134,7 @@ def _worst(findings: list[Finding], at: tuple[int, ...]) -> Finding:
     return max((findings[i] for i in at), key=lambda finding: finding.ulps)
 
 
-def _figures(finding: Finding) -> tuple[str, str]:
+def _cells(finding: Finding) -> tuple[str, str]:
     ulps = f"{finding.ulps:.3g}"
     return ulps if finding.ulps <= finding.budget else f"[red]{ulps}[/]", str(finding.broken or "")
 

@@ -26,6 +26,7 @@ class Finding(NamedTuple):
     got: float
     truth: float
     broken: int  # results that are NaN or infinite where the truth is a finite number of the type
+    over_half: float  # the share of results that are not correctly rounded
 
 
 @contextmanager
@@ -107,4 +108,6 @@ def _worst(what: str, result: np.ndarray, exact: Exact, spec: Spec, order: int, 
     broken = int(np.sum(finite & ~np.isfinite(result.astype(np.float64))))
     point = tuple(a[at[0]].tolist() for a in wide)
     budget = spec.allowed(order, result.dtype)
-    return Finding(what, float(errors[at]), budget, point, float(result[at]), float(exact.rounded()[at]), broken)
+    over_half = float(np.mean(errors > 0.5))
+    truth = float(exact.rounded()[at])
+    return Finding(what, float(errors[at]), budget, point, float(result[at]), truth, broken, over_half)

@@ -1,9 +1,11 @@
-"""The functions of one number in float64, at 100,000 numbers chosen to find their worst, beside mpmath.
+"""The functions of one number in float64, at numbers chosen to find their worst, beside mpmath.
 
 The numbers are the same in every run: `points(name)` is the published set.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,9 @@ from stablelogits_jax.verify._measure import float64_where_needed
 from stablelogits_jax.verify._metric import Exact, ulp_error
 from stablelogits_jax.verify._oracle import derivatives
 from stablelogits_jax.verify._specs import SPECS
-from stablelogits_jax.verify._sweep import DOMAINS, ORDERS, Tally, merged, orders
+from stablelogits_jax.verify._sweep import DOMAINS, NOTHING, ORDERS, Tally, code, keep, kept, orders, total
 
-COUNT = 100_000
+COUNT = 10_000
 CHUNK = 1_000
 EXPONENTS = 1074  # of the smallest subnormal number
 
@@ -44,49 +46,52 @@ POINTS = (
 def points(name: str, count: int = COUNT) -> np.ndarray:
     """Numbers that the function is defined on: a quarter of all magnitudes, a quarter where exp is alive, a quarter
     near 0, and a quarter near the points where forms change or the exponent of exp(x) does, k log(2) / 2."""
-    rng, quarter = np.random.default_rng(20240229), count
+    rng = np.random.default_rng(20240229)
     halves = np.arange(1, 2150) * (np.log(2) / 2)
-    centres = rng.choice(np.concatenate([np.repeat(POINTS, 100), halves]), quarter)
-    parts = [
-        np.exp2(rng.uniform(-1022, 1024, quarter)),
-        rng.uniform(0, 745, quarter),
-        rng.uniform(0, 3, quarter),
-        np.abs(centres + np.spacing(centres) * np.exp2(rng.uniform(0, 52, quarter)) * rng.choice([-1, 1], quarter)),
-    ]
+    centres = rng.choice(np.concatenate([np.repeat(POINTS, 100), halves]), count)
+    away = np.spacing(centres) * np.exp2(rng.uniform(0, 52, count)) * rng.choice([-1, 1], count)
+    magnitudes, alive = np.exp2(rng.uniform(-1022, 1024, count)), rng.uniform(0, 745, count)
     low, high = DOMAINS[name]
     kept = []
-    for part in parts:
-        x = part * rng.choice([-1, 1], quarter)
+    for part in (magnitudes, alive, rng.uniform(0, 3, count), np.abs(centres + away)):
+        x = part * rng.choice([-1, 1], count)
         if np.isinf(high) != np.isinf(low):
             x = np.abs(x) * (1 if low == 0 else -1)
         if high == 1:  # the magnitudes, and their distances from 1
-            x = np.abs(np.where(part > 1, 1 / part, part))
-            x = np.where(rng.integers(0, 2, quarter) == 0, x, 1 - x)
+            x = np.where(part > 1, 1 / np.maximum(part, 1), part)
+            x = np.where(rng.integers(0, 2, count) == 0, x, 1 - x)
         kept.append(x[(x > low) & (x < high)][: count // 4])
     return np.concatenate(kept)
 
 
-def tallies(name: str, x: np.ndarray) -> list[Tally]:
-    """Of value, slope and curvature at these numbers."""
-    spec = next(spec for spec in SPECS if spec.name == name)
-    truths = [derivatives(spec.formula, [float(a)], (0,), 2, EXPONENTS) for a in x]
+def measured(name: str, folder: Path, count: int = COUNT) -> Iterator[tuple[int, list[Tally], list[Tally]]]:
+    """How many numbers are done, our tallies, and the peer's, or none. The folder keeps what was found at the end."""
+    file, spec = folder / f"{name}.json", next(spec for spec in SPECS if spec.name == name)
+    digest = code(name, "float64")
+    before = kept(file, digest)
+    if before:
+        ours, peer = ([Tally(*tally) for tally in before[key]] for key in ("ours", "peer"))
+        yield before["count"], ours, peer
+        return
+    implementations = [jax.jit(partial(orders, f)) for f in (spec.ours(), spec.peers()) if f]
+    x, found = points(name, count), [NOTHING for _ in implementations]
+    for start in range(0, x.size, CHUNK):
+        chunk = x[start : start + CHUNK]
+        truths = [derivatives(spec.formula, [float(a)], (0,), 2, EXPONENTS) for a in chunk]
+        exact = [Exact.of(np.array([truth[order].flat[0] for truth in truths])) for order in range(len(ORDERS))]
+        found = [total([a, _tallies(f, chunk, exact)]) for a, f in zip(found, implementations, strict=True)]
+        yield start + chunk.size, found[0], (found[1:] or [[]])[0]
+    keep(file, digest, count=x.size, ours=found[0], peer=(found[1:] or [[]])[0])
+
+
+def _tallies(f: Callable, x: np.ndarray, exact: list[Exact]) -> list[Tally]:
     with float64_where_needed("float64"):
-        results = jax.jit(lambda x: orders(spec.ours(), x))(jnp.asarray(x))
+        results = [np.asarray(result) for result in f(jnp.asarray(x))]
     found = []
-    for order, result in enumerate(results):
-        exact = Exact.of(np.array([truth[order].flat[0] for truth in truths]))
-        errors = ulp_error(np.asarray(result), exact)
+    for result, truth in zip(results, exact, strict=True):
+        errors = ulp_error(result, truth)
         broken = np.isinf(errors)
         worst = int(np.argmax(np.where(broken, 0, errors)))
-        found.append(
-            Tally(x.size, int(np.sum(errors > 0.5)), int(np.sum(broken)), float(errors[worst]), float(x[worst]))
-        )
+        over_half = int(np.sum(errors > 0.5))
+        found.append(Tally(x.size, over_half, int(np.sum(broken)), float(errors[worst]), float(x[worst])))
     return found
-
-
-def measured(name: str, count: int = COUNT) -> Iterator[tuple[int, list[Tally]]]:
-    """How many numbers are done, and their tallies."""
-    x, total = points(name, count), [Tally()] * len(ORDERS)
-    for start in range(0, x.size, CHUNK):
-        total = [merged(a, b) for a, b in zip(total, tallies(name, x[start : start + CHUNK]), strict=True)]
-        yield min(start + CHUNK, x.size), total

@@ -7,11 +7,11 @@ be cut into shards and resumed, and a part of the blocks' numbers, of all blocks
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,6 @@ from stablelogits_jax.verify._measure import float64_where_needed
 BLOCK = 22  # bits of the numbers in a block; the others, sign and exponent among them, number the blocks
 BLOCKS = 1 << (32 - BLOCK)
 ORDERS = ("value", "slope", "curvature")
-CODE = ("_double_float.py", "_kernels.py", "_core.py", "_univariate.py")
 
 # The numbers that a function is defined on.
 EVERYWHERE, POSITIVE, NEGATIVE, UNIT = (-np.inf, np.inf), (0.0, np.inf), (-np.inf, 0.0), (0.0, 1.0)
@@ -50,16 +49,21 @@ class Tally(NamedTuple):
     at: float = 0.0
 
 
+NOTHING = [Tally()] * len(ORDERS)
+
+
 def merged(a: Tally, b: Tally) -> Tally:
     worse = max(a, b, key=lambda tally: tally.worst)
     measured, over_half, broken = (x + y for x, y in zip(a[:3], b[:3], strict=True))
     return Tally(measured, over_half, broken, worse.worst, worse.at)
 
 
-def code() -> str:
-    """A digest of the code that float32 results depend on."""
-    package = Path(__file__).parent.parent
-    return hashlib.sha256(b"".join((package / name).read_bytes() for name in CODE)).hexdigest()[:16]
+def total(parts: Iterable[list[Tally]]) -> list[Tally]:
+    """The tallies of value, slope and curvature together."""
+    together = NOTHING
+    for part in parts:
+        together = [merged(a, b) for a, b in zip(together, part, strict=True)]
+    return together
 
 
 def orders(f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
@@ -72,6 +76,14 @@ def orders(f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
     return f(x), slope(x), jax.jvp(slope, (x,), (one,))[1]
 
 
+def code(name: str, dtype: str = "float32") -> str:
+    """A digest of what is compiled of the function, its slope and its curvature: the code that a figure is of."""
+    with float64_where_needed("float64"):
+        like = jax.ShapeDtypeStruct((8,), jnp.dtype(dtype))
+        lowered = jax.jit(partial(orders, _public(name))).lower(like)
+    return hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
+
+
 def _unflushed(x: jax.Array) -> jax.Array:
     """x in float64, which XLA's own conversion makes of a subnormal number, flushed to 0 first."""
     info = jnp.finfo(x.dtype)
@@ -81,16 +93,15 @@ def _unflushed(x: jax.Array) -> jax.Array:
     return jnp.where(subnormal, jnp.where(bits < 0, -digits, digits), x.astype(jnp.float64))
 
 
-def _tally(name: str, x: jax.Array) -> tuple[jax.Array, ...]:
-    """Five counts of each order, over the numbers that the function is defined on and the normal results."""
-    f, info = getattr(import_module("stablelogits_jax"), name), jnp.finfo(x.dtype)
-    low, high = DOMAINS[name]
+def _tally(name: str, f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
+    """Five counts of each order, over the numbers that the function is defined on and the normal results of f."""
+    info, (low, high) = jnp.finfo(x.dtype), DOMAINS[name]
     wide = _unflushed(x)
     asked = (wide > low) & (wide < high) & jnp.isfinite(wide)
     inside = 0.5 if low >= 0 else -0.5
     x, wide = jnp.where(asked, x, inside), jnp.where(asked, wide, inside)
     counts = []
-    for got, truth in zip(orders(f, x), orders(f, wide), strict=True):
+    for got, truth in zip(orders(f, x), orders(_public(name), wide), strict=True):
         size = jnp.abs(truth)
         normal = asked & (size >= float(info.tiny)) & (size < 2.0**info.maxexp)
         exponent = (jax.lax.bitcast_convert_type(truth, jnp.int64) >> 52) & 2047
@@ -104,16 +115,20 @@ def _tally(name: str, x: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(counts)
 
 
-@partial(jax.jit, static_argnames=("name", "stride"))
-def _block(name: str, stride: int, start: jax.Array) -> tuple[jax.Array, ...]:
+def _public(name: str) -> Callable:
+    return getattr(import_module("stablelogits_jax"), name)
+
+
+@partial(jax.jit, static_argnames=("name", "f", "stride"))
+def _block(name: str, f: Callable, stride: int, start: jax.Array) -> tuple[jax.Array, ...]:
     bits = start + stride * jnp.arange((1 << BLOCK) // stride, dtype=jnp.uint32)
-    return _tally(name, jax.lax.bitcast_convert_type(bits, jnp.float32))
+    return _tally(name, f, jax.lax.bitcast_convert_type(bits, jnp.float32))
 
 
-@partial(jax.jit, static_argnames=("name", "dtype"))
-def _all(name: str, dtype: str) -> tuple[jax.Array, ...]:
+@partial(jax.jit, static_argnames=("name", "f", "dtype"))
+def _all(name: str, f: Callable, dtype: str) -> tuple[jax.Array, ...]:
     bits = jnp.arange(1 << 16, dtype=jnp.uint16)
-    return _tally(name, jax.lax.bitcast_convert_type(bits, jnp.dtype(dtype)))
+    return _tally(name, f, jax.lax.bitcast_convert_type(bits, jnp.dtype(dtype)))
 
 
 def _tallies(counts: tuple[jax.Array, ...]) -> list[Tally]:
@@ -121,13 +136,15 @@ def _tallies(counts: tuple[jax.Array, ...]) -> list[Tally]:
     return [Tally(*found[i : i + 5]) for i in range(0, len(found), 5)]
 
 
-def sixteen_bits(name: str, dtype: str) -> list[Tally]:
-    """All 65,536 numbers of float16 or bfloat16."""
+def sixteen_bits(name: str, dtype: str, f: Callable | None = None) -> list[Tally]:
+    """All 65,536 numbers of float16 or bfloat16, of our function or of a peer f."""
     with float64_where_needed("float64"):
-        return _tallies(_all(name, dtype))
+        return _tallies(_all(name, f or _public(name), dtype))
 
 
-def sweep(name: str, blocks: range | list[int], stride: int = 1) -> Iterator[tuple[int, list[Tally]]]:
+def sweep(
+    name: str, blocks: range | list[int], stride: int = 1, f: Callable | None = None
+) -> Iterator[tuple[int, list[Tally]]]:
     """The tallies of blocks, one by one; with a stride, of each stride-th number. Blocks without a number are left out
     before they are computed."""
     low, high = DOMAINS[name]
@@ -135,18 +152,24 @@ def sweep(name: str, blocks: range | list[int], stride: int = 1) -> Iterator[tup
         for block in blocks:
             ends = np.array([block << BLOCK, ((block + 1) << BLOCK) - 1], np.uint32).view(np.float32)
             outside = np.isnan(ends[0]) or not (np.max(ends) > low and np.min(ends) < high)
-            yield (
-                block,
-                [Tally()] * len(ORDERS) if outside else _tallies(_block(name, stride, jnp.uint32(block << BLOCK))),
-            )
+            start = jnp.uint32(block << BLOCK)
+            yield block, NOTHING if outside else _tallies(_block(name, f or _public(name), stride, start))
 
 
-def sample(name: str, stride: int) -> list[Tally]:
+def sample(name: str, stride: int, f: Callable | None = None) -> list[Tally]:
     """A stratified sample of the float32 numbers: each `stride`-th."""
-    total = [Tally()] * len(ORDERS)
-    for _, found in sweep(name, range(BLOCKS), stride):
-        total = [merged(a, b) for a, b in zip(total, found, strict=True)]
-    return total
+    return total(found for _, found in sweep(name, range(BLOCKS), stride, f))
+
+
+def kept(file: Path, code: str) -> dict[str, Any]:
+    """What an earlier run of the same code left in a file."""
+    found = json.loads(file.read_text()) if file.exists() else {}
+    return found if found.get("code") == code else {}
+
+
+def keep(file: Path, code: str, **found: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"code": code, "jax": jax.__version__, **found}) + "\n")
 
 
 def swept(
@@ -157,17 +180,22 @@ def swept(
     The folder keeps what was found, so that a sweep that was cut goes on where it was, unless the code has changed.
     """
     index, count = shard
-    file = folder / f"{name}.{index}of{count}.json"
-    kept = json.loads(file.read_text()) if file.exists() else {}
-    first, total = 0, [Tally()] * len(ORDERS)
-    if kept.get("code") == code():
-        first, total = kept["done"], [Tally(*tally) for tally in kept["tallies"]]
-        yield first, total
+    file, digest = folder / f"{name}.{index}of{count}.json", code(name)
+    before = kept(file, digest)
+    first, tallies = before.get("done", 0), [Tally(*tally) for tally in before.get("tallies", NOTHING)]
+    if first:
+        yield first, tallies
     blocks = range(index, BLOCKS, count)
     for done, (_, found) in enumerate(sweep(name, blocks[first:]), first + 1):
-        total = [merged(a, b) for a, b in zip(total, found, strict=True)]
+        tallies = total([tallies, found])
         if done % every == 0 or done == len(blocks):
-            kept = {"code": code(), "jax": jax.__version__, "done": done, "of": len(blocks), "tallies": total}
-            folder.mkdir(exist_ok=True)
-            file.write_text(json.dumps(kept) + "\n")
-        yield done, total
+            keep(file, digest, done=done, of=len(blocks), tallies=tallies)
+        yield done, tallies
+
+
+def complete(name: str, folder: Path) -> list[Tally] | None:
+    """The tallies over every float32 number, if all shards are there and of this code."""
+    digest = code(name)
+    shards = [kept(file, digest) for file in sorted(folder.glob(f"{name}.*of*.json"))]
+    done = sum(shard.get("done", 0) for shard in shards)
+    return total([Tally(*tally) for tally in shard["tallies"]] for shard in shards) if done == BLOCKS else None

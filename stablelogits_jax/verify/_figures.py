@@ -1,0 +1,119 @@
+"""What was measured of the committed code, beside the peers, as data: the folder `accuracy/`.
+
+    sweeps/       every float32 number, in shards            --exhaustive
+    points/       float64 numbers chosen to find the worst   --write, as all that follows
+    figures.json  the 16-bit types, the grids of all functions, rows, and under what conditions
+    worst.json    each input that was ever the worst, for the tests to come back to
+"""
+
+import json
+import platform
+import re
+from collections.abc import Iterator
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from stablelogits_jax.verify import _rowwise
+from stablelogits_jax.verify._measure import TYPES, measure
+from stablelogits_jax.verify._points import measured
+from stablelogits_jax.verify._spec import Spec
+from stablelogits_jax.verify._specs import SPECS
+from stablelogits_jax.verify._sweep import DOMAINS, ORDERS, Tally, complete, sample, sixteen_bits
+
+SIXTEEN = ("bfloat16", "float16")
+SAMPLE = 256  # of a peer's float32 numbers each SAMPLE-th is measured, 2^24 in all
+
+
+def conditions() -> dict[str, str]:
+    """What figures depend on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    device = jax.devices()[0]
+    packages = ("jax", "jaxlib", "optax", "numpy", "mpmath")
+    return {package: _version(package) for package in packages} | {
+        "python": platform.python_version(),
+        "device": models[0] if device.platform == "cpu" and models else device.device_kind,
+        "platform": device.platform,
+        "date": str(date.today()),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def one_number(name: str, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of a function of one number the types, and our tallies and the peer's in each."""
+    peer = next(spec for spec in SPECS if spec.name == name).peers()
+    swept = complete(name, folder / "sweeps")
+    if swept is None:
+        raise SystemExit(f"{name}: no complete sweep of this code in {folder / 'sweeps'}; run --exhaustive first")
+    *_, (_, ours, theirs) = measured(name, folder / "points")
+    yield "float64", {"ours": ours, "peer": theirs}
+    yield "float32", {"ours": swept, "peer": sample(name, SAMPLE, peer) if peer else []}
+    for dtype in SIXTEEN:
+        yield dtype, {"ours": sixteen_bits(name, dtype), "peer": sixteen_bits(name, dtype, peer) if peer else []}
+
+
+def on_grid(spec: Spec, dtype: str) -> dict[str, list]:
+    """Of each order the worst error in ulps and how many results are broken, ours and the peer's."""
+    peer = spec.peers()
+    both = [worst(measure(f, spec, dtype)) for f in (spec.ours(), peer) if f]
+    return {order: [entry for found in both for entry in found[order]] for order in ORDERS}
+
+
+def worst(findings: list) -> dict[str, list]:
+    """Of each order the larger error; the slope is measured in both modes."""
+    found: dict[str, list] = {}
+    for finding in findings:
+        order = finding.what.split(",")[0]
+        ulps, broken = found.get(order, [0.0, 0])
+        found[order] = [max(ulps, finding.ulps), max(broken, finding.broken)]
+    return found
+
+
+def write(folder: Path) -> Iterator[str]:
+    """Measures all that the sweeps do not hold, and says what was done, step by step."""
+    numbers: dict[str, dict] = {}
+    for name in DOMAINS:
+        numbers[name] = {}
+        for dtype, found in one_number(name, folder):
+            numbers[name][dtype] = found
+            yield f"{name}, {dtype}"
+    grid: dict[str, dict] = {}
+    for spec in SPECS:
+        grid[str(spec)] = {}
+        for dtype in TYPES:
+            grid[str(spec)][dtype] = on_grid(spec, dtype)
+            yield f"{spec}, {dtype}, on the grid"
+    rows: dict[str, dict] = {}
+    for name in _rowwise.FUNCTIONS:
+        rows[name] = {}
+        for dtype in TYPES:
+            found = _rowwise.measured(name, dtype)
+            rows[name][dtype] = {a.what: [a.error, a.result, a.family, a.n, a.broken] for a in found}
+            yield f"rows of {name}, {dtype}"
+    figures = {"conditions": conditions(), "one number": numbers, "grid": grid, "rows": rows}
+    (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    _remember(folder / "worst.json", numbers)
+
+
+def steps() -> int:
+    return (len(DOMAINS) + len(SPECS) + len(_rowwise.FUNCTIONS)) * len(TYPES)
+
+
+def _remember(file: Path, numbers: dict[str, dict]) -> None:
+    """Adds the worst inputs to those of earlier runs."""
+    inputs = {tuple(entry) for entry in (json.loads(file.read_text()) if file.exists() else [])}
+    for name, types in numbers.items():
+        for dtype, found in types.items():
+            inputs |= {(name, dtype, Tally(*tally).at) for tally in found["ours"]}
+    lines = ",\n".join(json.dumps(entry) for entry in sorted(inputs))
+    file.write_text(f"[\n{lines}\n]\n")
