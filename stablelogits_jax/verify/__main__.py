@@ -106,10 +106,10 @@ def _table(spec: Spec) -> Table:
     table = Table(
         title=escape(f"{spec}, beside {peer}" if peer else str(spec)), title_justify="left", box=box.SIMPLE_HEAD
     )
-    table.add_column("type", width=8)
-    table.add_column("order", width=9)
+    table.add_column("type", min_width=8, no_wrap=True)
+    table.add_column("order", min_width=9, no_wrap=True)
     for heading in ("ulp", "budget", "over 1/2", "NaN/Inf", "peer", "its"):
-        table.add_column(heading, justify="right", width=8)
+        table.add_column(heading, justify="right")
     table.add_column("worst at")
     return table
 

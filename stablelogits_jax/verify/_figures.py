@@ -1,9 +1,9 @@
 """What was measured of the committed code, beside the peers, as data: the folder `accuracy/`.
 
-    sweeps/       every float32 number, in shards            --exhaustive
-    points/       float64 numbers chosen to find the worst   --write, as all that follows
-    figures.json  the 16-bit types, the grids of all functions, rows, and under what conditions
-    worst.json    each input that was ever the worst, for the tests to come back to
+sweeps/       every float32 number, in shards            --exhaustive
+points/       float64 numbers chosen to find the worst   --write, as all that follows
+figures.json  the 16-bit types, the grids of all functions, rows, and under what conditions
+worst.json    each input that was ever the worst, for the tests to come back to
 """
 
 import json
