@@ -311,7 +311,8 @@ define_slopes(_bose, _bose_slope)
 define_slopes(_bose_slope, lambda x: -_bose_slope(x) * (1 + 2 * _bose(x)))
 define_slopes(_one_plus_bose, _bose_slope)
 define_slopes(_log1mexp, _bose)
-define_slopes(_logitexp, lambda log_p: _one_plus_bose(-log_p))
+# -0 has an inverse of its own, -inf; abs keeps the sign from it, and the bits of a subnormal number
+define_slopes(_logitexp, lambda log_p: _one_plus_bose(jnp.where(log_p > 0, jnp.nan, jnp.abs(log_p))))
 
 
 # Probabilities ----------------------------------------------------------------------------------------------------
