@@ -9,7 +9,7 @@ nor is harmed by one: products are split until they are exact.
     upper(a)            the upper 12 of 24 bits: upper(a) upper(b) is exact                  (Dekker, 1971)
     times, over         products and quotients whose remainder is formed of exact products
     exponential         exp(x) = 2^k (1 + r + r^2 / 2 + r^3 c(r)) with x = k log 2 + r in two parts, |r| <= log(2) / 2
-    log1p               log(1 + n) = n - n^2 / 2 + n^3 c(n) for |n| <= 3 / 8, with n^2 in two parts
+    log1p               log(1 + n) = n - n^2 / 2 + n^3 c(n) for n in [-5 / 16, 6 / 16], with n^2 in two parts
     log_ratio           log(a / b) = 2 atanh((a - b) / (a + b)) for a / b near 1
 
 Polynomials c are economized power series. They multiply what is a sixteenth of the result or less, so
@@ -242,7 +242,8 @@ def exponential(x: Pair, beside_one: bool = False) -> Exponential:
     square, rest = (r * r, 0) if beside_one else square_of(r)
     half, y = np.float32(0.5), r * polynomial(CUBIC, r).rounded()
     s = fast_two_sum(r, half * square)
-    return Exponential(k, Pair(s.head, s.tail + ((square * y + rest * (half + y)) + (r_tail + r_tail * r))))
+    low = square * y + rest * (half + y)
+    return Exponential(k, Pair(s.head, s.tail + (low + (r_tail + r_tail * (s.head + low)))))
 
 
 def power_of_two(k: jax.Array) -> jax.Array:
@@ -254,8 +255,10 @@ def power_of_two(k: jax.Array) -> jax.Array:
 
 LN_2_HEAD = _short(LN_2, 16)
 LN_2_TAIL = np.float32(LN_2 - Decimal(float(LN_2_HEAD)))
-# of (log(1 + n) - n + n^2 / 2) / n^3
-LOG_CUBIC = economized([Decimal((-1) ** j) / (j + 3) for j in range(60)], 9, -0.3125, 0.375)
+LEAST_MANTISSA = 11 / 16  # a larger n errs more, and so does a smaller one, of which k log 2 takes digits away
+# of (log(1 + n) - n + n^2 / 2) / n^3 - 1 / 4
+LOG_SERIES = [Decimal((-1) ** j) / (j + 3) - (Decimal(1) / 4 if j == 0 else 0) for j in range(60)]
+LOG_CUBIC = economized(LOG_SERIES, 9, LEAST_MANTISSA - 1, 2 * LEAST_MANTISSA - 1)
 # of (atanh(q) - q) / q^3, in q^2
 ATANH_CUBIC = economized([1 / Decimal(2 * j + 3) for j in range(40)], 3, 0, 0.2021**2)
 
@@ -274,7 +277,7 @@ def normalized(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(subnormal, whole, x), jnp.where(subnormal, 64, 0)
 
 
-LOW = np.float32(11 / 16).view(np.int32)
+LOW = np.float32(LEAST_MANTISSA).view(np.int32)
 
 
 def mantissa(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -289,13 +292,14 @@ def distance(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def log1p(n: Pair, k: jax.Array | None = None) -> Pair:
-    """k log 2 + log(1 + n) for n in [-5 / 16, 6 / 16]. Of the head x - x^2 / 2 + x^3 (...), the square in two parts; of
-    n's tail 1 / (1 + x) = (1 - x) (1 + x^2) + x^4 - ..."""
-    x, half = n.head, np.float32(0.5)
+    """k log 2 + log(1 + n) for n in [-5 / 16, 6 / 16]. Of the head x - x^2 / 2 + x^3 / 4 + x^3 (1 / 12 + ...), the
+    square in two parts; the quarter is taken out as it rounds nothing. Of the tail (1 - x) (1 + x^2) + x^4 - ...
+    """
+    x, half, quarter = n.head, np.float32(0.5), np.float32(0.25)
     square, rest = square_of(x)
-    y = x * polynomial(LOG_CUBIC, x).rounded()
+    cube, c = square * x, polynomial(LOG_CUBIC, x).rounded()
     s = fast_two_sum(x, -half * square)
-    low = n.tail * ((1 - x) * (1 + square)) + (square * y + rest * (y - half))
+    low = n.tail * ((1 - x) * (1 + square)) + (cube * quarter + (cube * c + rest * ((x * quarter + x * c) - half)))
     return _with_exponent(Pair(s.head, s.tail + low), k)
 
 

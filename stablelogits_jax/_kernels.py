@@ -12,6 +12,7 @@ import numpy as np
 
 from stablelogits_jax._double_float import (
     INV_E,
+    LEAST_MANTISSA,
     LN_2,
     Exponential,
     Pair,
@@ -53,7 +54,7 @@ def _one(x: jax.Array) -> Pair:
 
 
 def inverse(x: jax.Array) -> jax.Array:
-    """1 / x for x >= 0, also where x is subnormal and its inverse is not yet infinite."""
+    """1 / x for x >= 0 without a sign, also where x is subnormal and its inverse is not yet infinite."""
     y, k = normalized(x)
     return (1 / y) * power_of_two(k)
 
@@ -155,7 +156,7 @@ def softplus_pair(x: jax.Array) -> Pair:
 def _log1p(e: Exponential) -> Pair:
     """log(1 + e), for e above 3 / 8 as log 2 + log(1 + (e - 1) / 2)"""
     value = fast_two_sum(*e.value())
-    above = value.head > np.float32(3 / 8)
+    above = value.head > np.float32(2 * LEAST_MANTISSA - 1)
     n = where(above, e.minus_one().scaled(np.float32(0.5)), value)
     return where(e.k < FEW, _series(e, 1), log1p(n, jnp.where(above, np.float32(1), np.float32(0))))
 
@@ -248,7 +249,7 @@ def bose_at(x: Pair) -> jax.Array:
     """1 / (exp(x) - 1) = e / (1 - e)"""
     e, rest = _absorbed(x)
     y = over(e.mantissa(), rest).rounded() * e.scale()
-    return _positive(x.head, jnp.where(x.head < SMALL, inverse(x.head), y))
+    return _positive(x.head, jnp.where(x.head < SMALL, inverse(jnp.abs(x.head)), y))
 
 
 def bose_slope(x: jax.Array) -> jax.Array:
@@ -272,7 +273,7 @@ def one_plus_bose_at(x: Pair) -> jax.Array:
     """1 / (1 - e)"""
     _, rest = _absorbed(x)
     y = over(_one(x.head), rest).rounded()
-    return _positive(x.head, jnp.where(x.head < SMALL, inverse(x.head), y))
+    return _positive(x.head, jnp.where(x.head < SMALL, inverse(jnp.abs(x.head)), y))
 
 
 def log1mexp(x: jax.Array) -> jax.Array:
@@ -294,10 +295,17 @@ def _log1mexp(x: Pair, small: Pair, shift: jax.Array) -> Pair:
     return where(e.k < FEW, _series(e, -1), _log(rest, jnp.where(is_small, shift, 0)))
 
 
-def _log(x: Pair, shift: jax.Array) -> Pair:
+def _log(x: Pair, shift: jax.Array | int) -> Pair:
     """log(x) - shift log 2"""
     m, k = mantissa(x.head)
     return log1p(Pair(m - opaque(1), x.tail * power_of_two(-k)), k - shift)
+
+
+def log_one_plus(u: jax.Array) -> jax.Array:
+    """log(1 + u), of 1 + u in two parts, the second of which is u where it is small."""
+    y = _log(two_sum(opaque(1), jnp.where(jnp.abs(u) < jnp.inf, u, 0)), 0).rounded()
+    y = jnp.where(u == -1, -jnp.inf, jnp.where(u >= -1, y, jnp.nan))
+    return jnp.where(u == jnp.inf, u, y)
 
 
 def logitexp(log_p: jax.Array) -> jax.Array:

@@ -36,11 +36,20 @@ def unflatten(x: jax.Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> ja
 
 
 def inner(slope: jax.Array, t: jax.Array) -> jax.Array:
-    return jnp.sum(slope * as_type(t, slope.dtype), -1)
+    return _sum_by_parts(slope * as_type(t, slope.dtype))[..., 0]
 
 
 def _sum(x: jax.Array) -> jax.Array:
     return jnp.sum(x, -1, keepdims=True)
+
+
+def _sum_by_parts(x: jax.Array) -> jax.Array:
+    """sum x, [..., 1], of a long row by parts: the error of a sum grows with the terms that are added in a row."""
+    q = _parts(x.shape[-1])
+    if q == 1:
+        return _sum(x)
+    # a barrier before the last step, or XLA would make one sum of two
+    return jnp.sum(jax.lax.optimization_barrier(_sum(x.reshape(*x.shape[:-1], q, -1))), -2)
 
 
 # Statistics of a row ----------------------------------------------------------------------------------------------
@@ -70,8 +79,8 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
         tops it is a zero that no compiler knows, nor adds to a known top. It takes up the multiply-add when x = z c is
         fused into this line: fma(z, c, 0) is the rounded x again, where fma(z, c, -top) is not 0 at the top, and
         overflows exp from 2^31
-    (3) clipped at 0 (a zero of the row: XLA:CPU would write out a constant one), should x have been rounded otherwise
-        here than under the maximum
+    (3) clipped at 0 (a zero of the row: XLA:CPU vectorises no sum behind a constant one), should x have been rounded
+        otherwise here than under the maximum
     """
     x, top, zero = _fenced(x, top)
     return jnp.minimum(x - top, zero)
@@ -85,22 +94,38 @@ def _exp_shift(x: jax.Array, top: jax.Array) -> jax.Array:
     """
     if x.dtype.itemsize == 2:
         return jnp.exp(_shift(x, top))
-    large = float(jnp.finfo(top.dtype).max) / 4
     x, top, zero = _fenced(x, top)
+    large = zero + float(jnp.finfo(top.dtype).max) / 4
     d = jnp.minimum(x - top, zero)
     e, d = jnp.exp(d), jnp.maximum(d, -large)
     x, minus_top = jnp.clip(x, -large, large), jnp.clip(-top, -large, large)
     return e + e * (jnp.maximum(x, minus_top) - (d - jnp.minimum(x, minus_top)))
 
 
-def _sums(e: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """sum e, and the sum of e < 3/4; of few classes in one loop, which is faster where neither would be vectorised."""
-    small = jnp.where(e < 0.75, e, 0)
-    if not isinstance(e.shape[-1], int) or e.shape[-1] > 32:
-        return _sum(e), _sum(small)
+FEW, SEVERAL = 10, 32  # classes, of which XLA:CPU vectorises no sum
+
+
+def _above_one(e: jax.Array) -> jax.Array:
+    """sum e - 1 of a row that has a 1, by the sum of the smaller ones and the count of the others: each of many small
+    ones, added to the 1, would be rounded alike. Few are summed in one loop, and several in pairs, which is faster and
+    better than one by one."""
+    small, tops = jnp.where(e >= 1, 0, e), jnp.where(e >= 1, jnp.ones_like(e), 0)
+    n = e.shape[-1]
+    if not isinstance(n, int) or n > SEVERAL:
+        return (_sum(tops) - 1) + _sum(small)
+    if n > FEW:
+        return (_sum_in_pairs(tops) - 1) + _sum_in_pairs(small)
     zero = jnp.zeros((), e.dtype)
-    total, rest = jax.lax.reduce((e, small), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (e.ndim - 1,))
-    return total[..., None], rest[..., None]
+    rest, count = jax.lax.reduce((small, tops), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (e.ndim - 1,))
+    return ((count - 1) + rest)[..., None]
+
+
+def _sum_in_pairs(x: jax.Array) -> jax.Array:
+    terms = jnp.split(x, x.shape[-1], -1)
+    while len(terms) > 1:
+        odd = terms[len(terms) & ~1 :]
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+    return terms[0]
 
 
 def _rounded(x: jax.Array) -> jax.Array:
@@ -127,12 +152,16 @@ def _parts(n: int) -> int:
     return next(d for d in range(most, 0, -1) if n % d == 0)
 
 
-def _sum_of_parts(parts: jax.Array) -> jax.Array:
-    """[..., q, 1] to [..., 1] in two steps, which XLA would make one: its error grows with the terms in a row."""
-    *batch, q, _ = parts.shape
-    several = next(d for d in range(isqrt(q), 0, -1) if q % d == 0)
-    sums = jnp.sum(parts.reshape(*batch, several, -1), -1, keepdims=True)
-    return jnp.sum(jax.lax.optimization_barrier(sums), -2)
+def _compensated_sum(parts: jax.Array) -> jax.Array:
+    """[..., q, 1] to [..., 1] with what each addition rounds off (Knuth's two-sum). It has no derivative."""
+
+    def add(a: tuple, b: tuple) -> tuple:
+        s = a[0] + b[0]
+        t = s - a[0]
+        return s, (a[1] + b[1]) + ((a[0] - (s - t)) + (b[0] - t))
+
+    zero = jnp.zeros((), parts.dtype)
+    return sum(jax.lax.reduce((parts, jnp.zeros_like(parts)), (zero, zero), add, (parts.ndim - 2,)), zero)
 
 
 @partial(jax.jit, static_argnames="keep")
@@ -140,29 +169,24 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
     """log sum exp(x - top), with e = exp(x - top), which is 1 at the top:
 
     (1) log(sum e)        0 where the rest is below 6e-8
-    (2) log1p(rest), rest the sum of e < 3/4: if the total is below 3/2, the top is the only e above
-    (3) else log(sum e) = log1p(sum e - 1): the argument is 1/2 or more, ties included
+    (2) log1p(rest), rest the sum of all e but one of those that are 1, of parts of the row but for the part it is in
 
     With `keep`, e is written once, for the sum and for the slope that follows; a value alone never writes it.
     """
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
     q = _parts(x.shape[-1])
     if q == 1:
-        total, rest = _sums(_exp_shift(x, top))
+        rest = _above_one(_exp_shift(x, top))
     else:
         parted = (*x.shape[:-1], q, x.shape[-1] // q)
-        # Without `keep`, what the differences lose stays lost: in a long sum most of it cancels, and it costs 0.4 more.
-        e = _exp_shift(x, top).reshape(parted) if keep else jnp.exp(_shift(_rounded(x.reshape(parted)), top[..., None]))
-        parts = jnp.sum(e, -1, keepdims=True)
-        total = _sum_of_parts(parts)
+        # XLA:CPU writes what is reshaped before it is summed
+        e = _exp_shift(x, top).reshape(parted) if keep else _exp_shift(x.reshape(parted), top[..., None])
+        parts = _sum(e)
         holder = jnp.argmax(parts, -2, keepdims=True)
         held = jnp.take_along_axis(x.reshape(parted), holder, -2)[..., 0, :]
         holds = jax.lax.broadcasted_iota(holder.dtype, parts.shape, parts.ndim - 2) == holder
-        others = jnp.where(holds, 0, parts)
-        rest = _sums(_exp_shift(held, top))[1] + _sum_of_parts(others)
-    confident = total < 1.5
-    rest = jnp.where(confident, jnp.where(total == 0, -1, rest), total - 1)
-    return Stats(top, jnp.where(confident, 1 + rest, total), _log1p(rest))
+        rest = _above_one(_exp_shift(held, top)) + _compensated_sum(jnp.where(holds, 0, parts))
+    return Stats(top, 1 + rest, _log1p(rest))
 
 
 def with_stats(core: Callable, keep: bool = False) -> Callable:
@@ -199,8 +223,24 @@ def with_stats(core: Callable, keep: bool = False) -> Callable:
 @jax.custom_jvp
 @jax.jit
 def _softmax(x: jax.Array, of: Stats) -> jax.Array:
-    """exp(x - top) / total, and 0 in a row of -inf."""
-    return _exp_shift(x, of.top) * (1 / jnp.where(of.total == 0, 1, of.total))
+    """exp(x - top) / total, and 0 in a row of -inf. 1 / total in two parts, i and i (1 - i total)."""
+    total = jnp.where(of.total == 0, 1, of.total)
+    inverse = 1 / total
+    e = _exp_shift(x, of.top)
+    inverse, more = jax.lax.optimization_barrier((inverse, inverse * _remainder(inverse, total)))
+    return e * inverse + e * more
+
+
+def _remainder(inverse: jax.Array, x: jax.Array) -> jax.Array:
+    """1 - inverse x for an inverse of x that was rounded, of exact products (Dekker, 1971)."""
+    (a, a_rest), (b, b_rest) = (_halves(y) for y in (inverse, x))
+    return (((1 - a * b) - a * b_rest) - a_rest * b) - a_rest * b_rest
+
+
+def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    info = jnp.finfo(x.dtype)
+    high = jax.lax.reduce_precision(x, info.nexp, info.nmant // 2)
+    return high, x - high
 
 
 @jax.custom_jvp
@@ -248,7 +288,7 @@ def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
     mode keeps.
     """
     p, centre, t = _about_centre(x, of, x_dot)
-    slope = p * (t - _sum(p * t))
+    slope = p * (t - _sum_by_parts(p * t))
     return slope - centre * _sum(slope)
 
 
@@ -256,14 +296,20 @@ def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
 def _log_softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
     """t - sum p t in the same way, where the sum of the transpose's w - p sum w is 0."""
     p, _, t = _about_centre(x, of, x_dot)
-    return jnp.where(of.total == 0, of.total, 1) * (t - _sum(p * t))
+    return jnp.where(of.total == 0, of.total, 1) * (t - _sum_by_parts(p * t))
 
 
 def _about_centre(x: jax.Array, of: Stats, x_dot: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """p, c and t - sum c t. No derivative depends on c."""
+    """p, c and t - sum c t, which is 0 where c is 1. That is said, and not subtracted: in reverse mode the hot class is
+    then minus the sum of the others, where its own cotangent less the sum of all would cancel.
+
+    No derivative depends on c.
+    """
     p, t = _softmax(x, of), as_type(x_dot, of.top.dtype)
-    centre = jax.lax.stop_gradient(jnp.where(of.total < 2, jnp.where(p > 0.5, 1, jnp.zeros_like(p)), p))
-    return p, centre, t - _sum(centre * t)
+    confident, none = of.total < 2, jnp.zeros_like(p)
+    hot = confident & (p > 0.5)
+    centre = jax.lax.stop_gradient(jnp.where(confident, jnp.where(hot, 1, none), p))
+    return p, centre, jnp.where(hot, 0, t - _sum(centre * t))
 
 
 @_softmax.defjvp

@@ -38,7 +38,7 @@ def _square(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return high * high, (x - high) * (x + high)
 
 
-@core
+@core(float32=_kernels.log_one_plus)
 def _log1p(u: jax.Array) -> jax.Array:
     """log(1 + u) for u > -1. With v = 1 + u rounded, log v + (u - (v - 1)) / v, the second term what v left out:
     XLA:CPU's own is 128 ulp off in (-0.42, -0.30) in float64, and 2.5 elsewhere. In float64, where log v is more than
@@ -64,32 +64,37 @@ EXP_CUBIC = economized([1 / Decimal(factorial(n)) for n in range(3, 30)], 11, -0
 LOG_COSH = economized(log_cosh_series(80), 14, 0, 0.8**2)
 
 
-def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """2^k and y with exp(x) = 2^k (1 + y), |y| < 0.42, in float64 for x in [-745, 709]: y = r + r^2 / 2 + r^3 c(r) with
-    x = k log 2 + r in two parts. A 2^k that is subnormal is 0."""
+def _exp_parts(x: jax.Array, tail: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """2^k, y and what y leaves out, with exp(x + tail) = 2^k (1 + y), |y| < 0.42, in float64 for x in [-745, 709]:
+    y = r + r^2 / 2 + r^3 c(r) with x = k log 2 + r in two parts. A 2^k that is subnormal is 0."""
     x = jnp.clip(x, -745, 709)
     k = jnp.round(x / float(LN_2))
-    head, tail = (k * part for part in (LN_2_SHORT, LN_2_REST))
-    r = (x - head) - tail
-    r_tail = ((x - head) - r) - tail
-    y = r + (r * r * (0.5 + r * polynomial(EXP_CUBIC, r).rounded()) + r_tail)
-    return jax.lax.bitcast_convert_type(jnp.maximum(k.astype(jnp.int64) + 1023, 0) << 52, x.dtype), y
+    high, low = (k * part for part in (LN_2_SHORT, LN_2_REST))
+    r = (x - high) - low
+    r_tail = (((x - high) - r) - low) + tail
+    rest = r * r * (0.5 + r * polynomial(EXP_CUBIC, r).rounded()) + (r_tail + r_tail * r)
+    y = r + rest
+    return jax.lax.bitcast_convert_type(jnp.maximum(k.astype(jnp.int64) + 1023, 0) << 52, x.dtype), y, rest - (y - r)
 
 
 def _exp(x: jax.Array) -> jax.Array:
     """exp(x) for x <= 0. In float64, where XLA:CPU's is 1.2 ulp off, by parts."""
     if x.dtype != jnp.float64:
         return jnp.exp(x)
-    scale, y = _exp_parts(x)
-    return jnp.where(jnp.isnan(x), x, scale * (1 + y))
+    scale, y, lost = _exp_parts(x)
+    return jnp.where(jnp.isnan(x), x, scale * (1 + (y + lost)))
 
 
-def _expm1(x: jax.Array) -> jax.Array:
-    """exp(x) - 1. In float64, where XLA:CPU's is 3 ulp off, (2^k - 1) + 2^k y."""
+def _expm1(x: jax.Array, tail: jax.Array | float = 0.0) -> jax.Array:
+    """exp(x + tail) - 1. In float64, where XLA:CPU's is 3 ulp off, (2^k - 1) + 2^k y, the larger of the two first."""
     if x.dtype != jnp.float64:
-        return jnp.expm1(x)
-    scale, y = _exp_parts(x)
-    return jnp.where(jnp.abs(x) < 40, (scale - 1) + scale * y, jnp.exp(x) - 1)
+        return jnp.expm1(x) + tail
+    scale, y, lost = _exp_parts(x, tail)
+    whole, part = scale - 1, scale * y
+    s = whole + part
+    larger = jnp.abs(whole) > jnp.abs(part)
+    rest = jnp.where(larger, part - (s - whole), whole - (s - part)) + scale * lost
+    return jnp.where(jnp.abs(x) < 40, s + rest, jnp.exp(x) - 1)
 
 
 def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -122,8 +127,9 @@ def _sigmoid(x: jax.Array) -> jax.Array:
     if x.dtype != jnp.float64:
         e = jnp.exp(jnp.minimum(x, -x))
         return jnp.where(x >= 0, 1, e) / (1 + e)
-    scale, y = _exp_parts(jnp.minimum(x, -x))
+    scale, y, rest = _exp_parts(jnp.minimum(x, -x))
     m, lost = _one_plus(y)
+    lost = lost + rest
     total, more = _one_plus(scale * m)
     share = jnp.where(x >= 0, 1, scale * m) / total
     return share + share * (jnp.where(x >= 0, 0, lost / m) - (more + scale * lost) / total)
@@ -135,8 +141,9 @@ def _bell(x: jax.Array) -> jax.Array:
     if x.dtype != jnp.float64:
         e = jnp.exp(-jnp.abs(x))
         return e / ((1 + e) * (1 + e))
-    scale, y = _exp_parts(-jnp.abs(x))
+    scale, y, rest = _exp_parts(-jnp.abs(x))
     m, lost = _one_plus(y)
+    lost = lost + rest
     total, more = _one_plus(scale * m)
     product = m / (total * total)
     return scale * (product + product * (lost / m - 2 * (more + scale * lost) / total))
@@ -289,8 +296,8 @@ def _logitexp(log_p: jax.Array) -> jax.Array:
     between = ~(large | small)
     y, scale, shift = _unflushed(x)
     d = (x - head) - tail
-    m = _expm1(jnp.where(between, d, jnp.abs(x)))
-    m = jnp.where(scale == 1, jnp.where(between, m + (1 + m) * (((x - head) - d) - tail), m), y)
+    m = _expm1(jnp.where(between, d, jnp.abs(x)), jnp.where(between, ((x - head) - d) - tail, 0))
+    m = jnp.where(scale == 1, m, y)
     y = _log1p.closed(jnp.where(between, 2 * m, 1 / m))
     y = jnp.where(between, -y, jnp.where(large, log_p + y, shift - jnp.log(m)))
     return jnp.where(x < 0, jnp.nan, y)
@@ -311,8 +318,7 @@ define_slopes(_bose, _bose_slope)
 define_slopes(_bose_slope, lambda x: -_bose_slope(x) * (1 + 2 * _bose(x)))
 define_slopes(_one_plus_bose, _bose_slope)
 define_slopes(_log1mexp, _bose)
-# -0 has an inverse of its own, -inf; abs keeps the sign from it, and the bits of a subnormal number
-define_slopes(_logitexp, lambda log_p: _one_plus_bose(jnp.where(log_p > 0, jnp.nan, jnp.abs(log_p))))
+define_slopes(_logitexp, lambda log_p: _one_plus_bose(-log_p))
 
 
 # Probabilities ----------------------------------------------------------------------------------------------------

@@ -74,43 +74,27 @@ def bound(result: str, order: int) -> float:
     return 1 if result in ("float16", "bfloat16") else (4, 8, 10)[order]
 
 
-# What is asked and not reached. XLA:CPU's exp is off by 1.4 in float32 and by 2.3 in float64, and three roundings
-# follow in softmax: of the difference's correction, of the row's 1 / total, and of the product.
-REACHED = {
-    ("softmax", "float32", "value"): 4.5,
-    ("softmax", "float64", "value"): 6.5,
-    ("log_softmax", "float64", "value"): 5.5,
-    ("softmax_cross_entropy_with_integer_labels", "float64", "value"): 4.5,
-}
-
-
 @cache
 def found(name: str, dtype: str) -> dict[str, Finding]:
-    return {finding.what: finding for finding in measured(name, dtype, (1, 3, 10, 1000), 6)}
+    return {finding.what: finding for finding in measured(name, dtype, (1, 3, 10, 31, 1000), 6)}
 
 
-def check(finding: Finding, name: str, reached: float = 0.0) -> None:
+def check(finding: Finding) -> None:
     assert finding.broken == 0, finding
-    asked = bound(finding.result, RESULTS[finding.what])
-    assert finding.error <= max(reached, REACHED.get((name, finding.result, finding.what), asked)), finding
+    assert finding.error <= bound(finding.result, RESULTS[finding.what]), finding
 
 
 @pytest.mark.parametrize("what", RESULTS)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_rows(name, dtype, what):
-    check(found(name, dtype)[what], name)
+    check(found(name, dtype)[what])
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [("logsumexp", "float32"), (LOSSES[1], "float32"), ("softmax", "bfloat16")],
-)
+@pytest.mark.parametrize(("name", "dtype"), [*((name, "float32") for name in FUNCTIONS), ("softmax", "bfloat16")])
 def test_rows_of_a_vocabulary(name, dtype):
-    """A value alone sums the exponentials of rounded differences. In a row of ties all are off alike: by 8 between
-    exp(-16) and exp(-8), of which log 2 inherits 5.8. It would take 0.4 more time to make up for it."""
     for finding in measured(name, dtype, (131072,), 1):
-        check(finding, name, 6 if (name, finding.what) == (LOSSES[1], "value") else 0)
+        check(finding)
 
 
 # Planted errors ---------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from stablelogits_jax.verify._oracle import derivatives
 from stablelogits_jax.verify._specs import SPECS
 from stablelogits_jax.verify._sweep import DOMAINS, NOTHING, ORDERS, Tally, code, keep, kept, orders, total
 
-COUNT = 10_000
+COUNT = 100_000
 CHUNK = 1_000
 EXPONENTS = 1074  # of the smallest subnormal number
 

@@ -19,7 +19,7 @@ from stablelogits_jax._checks import compute_type
 from stablelogits_jax.verify._measure import float64_where_needed
 
 WIDE = np.longdouble if np.finfo(np.longdouble).nmant >= 63 else np.float64
-SIZES = (1, 2, 3, 10, 1000, 32768, 131072)
+SIZES = (1, 2, 3, 10, 31, 1000, 32768, 131072)
 RESULTS = {"value": 0, "gradient": 1, "directional derivative": 1, "Hessian-vector product": 2}  # with their orders
 
 
@@ -238,11 +238,10 @@ def errors(
 
 
 def _least(dtype: Any, n: int, order: int) -> float:
-    """XLA flushes what is below the smallest normal number of the type that is computed in, and with it what that would
-    be multiplied into: in a gradient a number of w, or the sum of n. What is flushed of a sum of products is above the
-    roundoff of a curvature that is below the smallest number over it."""
+    """XLA flushes what is below the smallest normal number of the type that is computed in, which is above the roundoff
+    of what is below that number over a roundoff; of derivatives terms are flushed, one in a sum of n or more."""
     info = jnp.finfo(compute_type(jnp.dtype(dtype)))
-    return float(info.tiny) * (1, 16 * n, 16 * n / float(info.eps))[order]
+    return float(info.tiny) / float(info.eps) * (1 if order == 0 else 16 * n)
 
 
 def measured(
