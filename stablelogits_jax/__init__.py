@@ -16,27 +16,31 @@ from stablelogits_jax._elementary import (
     log1mexp,
     log_cosh,
     log_sigmoid,
-    log_sigmoid_diff,
-    logaddexp,
     logit,
     logitexp,
-    logsubexp,
-    rel_entr,
     sigmoid,
     softplus,
     softplus_inverse,
-    xlog1py,
-    xlogy,
 )
-from stablelogits_jax._normalizers import (
+from stablelogits_jax._information import (
     entropy_from_logits,
     kl_from_logits,
     log_prob_from_logits,
+)
+from stablelogits_jax._normalizers import (
     log_softmax,
     logmeanexp,
     logsumexp,
     masked_mean,
     softmax,
+)
+from stablelogits_jax._pairwise import (
+    log_sigmoid_diff,
+    logaddexp,
+    logsubexp,
+    rel_entr,
+    xlog1py,
+    xlogy,
 )
 
 __all__ = [

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stablelogits_jax import _kernels
+from stablelogits_jax import _log_kernels, _sigmoid_kernels
+from stablelogits_jax._closed import _log1p
 from stablelogits_jax._core import core, define_slopes, wide
 from stablelogits_jax._univariate import (
     _bell,
@@ -15,7 +16,6 @@ from stablelogits_jax._univariate import (
     _bose,
     _bose_slope,
     _log1mexp,
-    _log1p,
     _one_plus_bose,
     _sigmoid,
     _softplus,
@@ -36,7 +36,7 @@ define_slopes(_difference, lambda a, b: 1, lambda a, b: -1)
 def _of_difference(f: Any, kernel: Callable, slope: Callable) -> Any:
     """f(a - b), of which the slope is slope(a, b) in a: in float32 nothing of the difference is rounded off."""
 
-    @core(float32=lambda a, b: kernel(_kernels.difference(a, b)))
+    @core(float32=lambda a, b: kernel(_log_kernels.difference(a, b)))
     def g(a: jax.Array, b: jax.Array) -> jax.Array:
         return f.closed(_difference.closed(a, b))
 
@@ -44,18 +44,18 @@ def _of_difference(f: Any, kernel: Callable, slope: Callable) -> Any:
     return g
 
 
-_bell_between = _of_difference(_bell, _kernels.bell_at, lambda a, b: _bell_slope(_difference(a, b)))
-_share = _of_difference(_sigmoid, _kernels.sigmoid_at, _bell_between)
+_bell_between = _of_difference(_bell, _sigmoid_kernels.bell_at, lambda a, b: _bell_slope(_difference(a, b)))
+_share = _of_difference(_sigmoid, _sigmoid_kernels.sigmoid_at, _bell_between)
 _bose_slope_between = _of_difference(
     _bose_slope,
-    _kernels.bose_slope_at,
+    _log_kernels.bose_slope_at,
     lambda a, b: -_bose_slope(_difference(a, b)) * (1 + 2 * _bose(_difference(a, b))),
 )
-_bose_between = _of_difference(_bose, _kernels.bose_at, _bose_slope_between)
-_one_plus_bose_between = _of_difference(_one_plus_bose, _kernels.one_plus_bose_at, _bose_slope_between)
+_bose_between = _of_difference(_bose, _log_kernels.bose_at, _bose_slope_between)
+_one_plus_bose_between = _of_difference(_one_plus_bose, _log_kernels.one_plus_bose_at, _bose_slope_between)
 
 
-@core(float32=_kernels.logaddexp)
+@core(float32=_log_kernels.logaddexp)
 def _logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """log(exp(a) + exp(b)) = max(a, b) + log1p(exp(-|a - b|))"""
     return jnp.maximum(a, b) + _log1p.closed(jnp.exp(-jnp.abs(_difference.closed(a, b))))
@@ -73,7 +73,7 @@ define_slopes(
 )
 
 
-@core(float32=_kernels.logsubexp)
+@core(float32=_log_kernels.logsubexp)
 def _logsubexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """log(exp(a) - exp(b)) = a + log1mexp(a - b) for a >= b"""
     return a + _log1mexp.closed(_difference.closed(a, b))
@@ -86,7 +86,7 @@ define_slopes(
 )
 
 
-@core(float32=_kernels.log_sigmoid_diff)
+@core(float32=_log_kernels.log_sigmoid_diff)
 def _log_sigmoid_diff(a: jax.Array, b: jax.Array) -> jax.Array:
     """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(-(a - b))): three logarithms of one sign."""
     return _log1mexp.closed(_difference.closed(a, b)) - (_softplus.closed(-a) + _softplus.closed(b))

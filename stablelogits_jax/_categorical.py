@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _rows
+from stablelogits_jax import _checks, _rows, _stats
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis
-from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._core import masked
 
 
 def _examples(
@@ -27,11 +24,11 @@ def _examples(
     axes = _checks.axes(function, axis, x.ndim)
     _checks.some_classes(function, x.shape, axes)
     mask = _checks.mask(function, where, x.shape, axes)
-    x = _rows.flatten(x, axes)
+    x = _stats.flatten(x, axes)
     counted = None if ignored is None else ~ignored
     if mask is None:
         return x if counted is None else masked(x, counted[..., None], 0), axes, mask, counted
-    mask = _rows.flatten(mask, axes)
+    mask = _stats.flatten(mask, axes)
     some = jnp.any(mask, -1)
     counted = some if counted is None else counted & some
     fill = jnp.where(counted, jnp.asarray(-jnp.inf, x.dtype), 0)[..., None]
@@ -56,7 +53,7 @@ def _class_weights(
 def _finish(function: str, loss: jax.Array, x: jax.Array, z_loss: ArrayLike, counted: jax.Array | None) -> jax.Array:
     """The loss with its z-loss, and 0 for the examples that do not count."""
     if not _checks.is_zero(z_loss):
-        loss = loss + _z_loss_of(x, _checks.option(function, "z_loss", z_loss, loss.shape, loss.dtype))
+        loss = loss + _rows.z_loss(x, _checks.option(function, "z_loss", z_loss, loss.shape, loss.dtype))
     return loss if counted is None else masked(loss, counted, 0)
 
 
@@ -108,7 +105,7 @@ def softmax_cross_entropy(
     shape = jnp.shape(logits)
     y = _checks.beside(name, "labels", _checks.real(name, "labels", labels, _checks.compute_type(x.dtype)), shape)
     y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
-    y = _rows.flatten(y, axes)
+    y = _stats.flatten(y, axes)
     lost = None
     if mask is not None:  # a share of a masked class is lost, as a masked label is; what else it holds reaches nothing
         lost, y = (y > 0) & ~mask, masked(jnp.broadcast_to(y, x.shape), mask, 0)
@@ -119,7 +116,7 @@ def softmax_cross_entropy(
         y = _class_weights(name, weights, shape, axes, x, mask) * y
     if lost is not None:
         y = masked(y, ~lost, 1)
-    return _finish(name, _cross_entropy_of(x, y), x, z_loss, counted)
+    return _finish(name, _rows.cross_entropy(x, y), x, z_loss, counted)
 
 
 safe_softmax_cross_entropy = softmax_cross_entropy
@@ -191,7 +188,7 @@ def softmax_cross_entropy_with_integer_labels(
     if not _checks.is_zero(label_smoothing):
         s = _checks.option(name, "label_smoothing", label_smoothing, loss.shape, loss.dtype, 0, 1)
         share = _uniform(x, mask) if w is None else w * _uniform(x, mask)
-        loss = _times(1 - s, loss) + _times(s, _cross_entropy_of(x, share))
+        loss = _times(1 - s, loss) + _times(s, _rows.cross_entropy(x, share))
     return _finish(name, loss, x, z_loss, counted)
 
 
@@ -223,13 +220,13 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
     axes = _checks.axes("smooth_labels", axis, y.ndim)
     mask = _checks.mask("smooth_labels", where, y.shape)
     _checks.some_classes("smooth_labels", y.shape, axes)
-    rows = _rows.flatten(y, axes)
+    rows = _stats.flatten(y, axes)
     alpha = _checks.option("smooth_labels", "alpha", alpha, rows.shape[:-1], y.dtype, 0, 1)[..., None]
-    uniform = _uniform(rows, None if mask is None else _rows.flatten(mask, axes))
+    uniform = _uniform(rows, None if mask is None else _stats.flatten(mask, axes))
     if mask is not None:
-        rows = masked(rows, _rows.flatten(mask, axes), 0)
+        rows = masked(rows, _stats.flatten(mask, axes), 0)
     smoothed = (1 - alpha) * rows + alpha * uniform
-    return _checks.as_type(_rows.unflatten(smoothed, axes, y.shape), dtype)
+    return _checks.as_type(_stats.unflatten(smoothed, axes, y.shape), dtype)
 
 
 def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
@@ -257,39 +254,8 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
         Chowdhery et al., [PaLM: Scaling Language Modeling with Pathways](https://arxiv.org/abs/2204.02311), 2022.
     """
     x, _, _, counted = _examples("z_loss", logits, axis, where)
-    loss = _z_loss_of(x, jnp.ones((1,) * (x.ndim - 1), _checks.compute_type(x.dtype)))
+    loss = _rows.z_loss(x, jnp.ones((1,) * (x.ndim - 1), _checks.compute_type(x.dtype)))
     return loss if counted is None else masked(loss, counted, 0)
-
-
-@jax.custom_jvp
-@jax.jit
-def _z_loss(x: jax.Array, z: jax.Array, of: _rows.Stats) -> jax.Array:
-    """z logsumexp(x)^2"""
-    log_normalizer = _rows._logsumexp(x, of)
-    return _times(_times(z, log_normalizer), log_normalizer)
-
-
-@partial(_z_loss.defjvp, symbolic_zeros=True)
-def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """2 z logsumexp(x) p in x, where p = 0 is absence: of a class beside +inf, of all in a row of -inf."""
-    x, z, of = primals
-    x_dot, z_dot, _ = tangents
-
-    @recomputed
-    def in_logits(x: jax.Array, z: jax.Array, of: _rows.Stats, x_dot: jax.Array) -> jax.Array:
-        factor = _times(z, 2 * _rows._logsumexp(x, of))
-        return _rows.inner(_times(factor[..., None], _rows._softmax(x, of)), x_dot)
-
-    loss = _z_loss(*primals)
-    loss_dot = jnp.zeros_like(loss)
-    if not isinstance(x_dot, SymbolicZero):
-        loss_dot += in_logits(x, z, of, x_dot)
-    if not isinstance(z_dot, SymbolicZero):
-        loss_dot += z_dot * _rows._logsumexp(x, of) ** 2
-    return loss, loss_dot
-
-
-_z_loss_of = _rows.with_stats(_z_loss)
 
 
 def _uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -299,45 +265,3 @@ def _uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
         return jnp.full((*(1,) * (x.ndim - 1), x.shape[-1]), 1 / x.shape[-1], dtype)
     kept = jnp.sum(mask, -1, keepdims=True).astype(dtype)
     return jnp.where(mask, 1 / jnp.maximum(kept, 1), 0)
-
-
-@jax.custom_jvp
-@jax.jit
-def _cross_entropy(x: jax.Array, y: jax.Array, of: _rows.Stats) -> jax.Array:
-    """-sum y log_softmax(x)
-
-    A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
-    """
-    return jnp.sum(_times(y, -_rows._log_softmax(x, of)), -1)
-
-
-@partial(_cross_entropy.defjvp, symbolic_zeros=True)
-def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """With Y = sum y the slope in x is g = Y p - y; at a class with p > 1/2 it is minus the sum of the others, since
-    Y p - y would cancel there. The slope in y is -log_softmax(x), and 0 for an absent class without a share."""
-    x, y, of = primals
-    x_dot, y_dot, _ = tangents
-
-    @recomputed
-    def in_logits(x: jax.Array, y: jax.Array, of: _rows.Stats, x_dot: jax.Array) -> jax.Array:
-        p = _rows._softmax(x, of)
-        hot = p > 0.5
-        g = jnp.where(hot, 0, jnp.sum(y, -1, keepdims=True) * p - y)
-        g = jnp.where(hot, -jnp.sum(g, -1, keepdims=True), g)
-        return _rows.inner(jnp.where(of.total == 0, 0, g), x_dot)
-
-    @recomputed
-    def in_labels(x: jax.Array, y: jax.Array, of: _rows.Stats, y_dot: jax.Array) -> jax.Array:
-        log_p = _rows._log_softmax(x, of)
-        return _rows.inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)
-
-    loss = _cross_entropy(*primals)
-    loss_dot = jnp.zeros_like(loss)
-    if not isinstance(x_dot, SymbolicZero):
-        loss_dot += in_logits(x, y, of, x_dot)
-    if not isinstance(y_dot, SymbolicZero):
-        loss_dot += in_labels(x, y, of, y_dot)
-    return loss, loss_dot
-
-
-_cross_entropy_of = _rows.with_stats(_cross_entropy)

@@ -8,115 +8,23 @@ as good as the one before. With s = sigmoid, b = bell, t = tanh, q = bose:
     log1mexp' = q      q' = -q (1 + q)                                    q'' = -q' (1 + 2 q)
     logit' = slope     slope' = slope slope (2 p - 1)                     slope'' = 2 slope^2 (1 + (2 p - 1)^2 slope)
 
-float32 is computed in double-float, by `_kernels.py`; the closed forms here serve float64, and the 16-bit types, which
-are computed in float32 and rounded once by the caller.
+float32 is computed in double-float, by `_sigmoid_kernels.py` and `_log_kernels.py`; the closed forms serve float64, and
+the 16-bit types, which are computed in float32 and rounded once by the caller.
 """
-
-from decimal import Decimal
-from math import factorial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from stablelogits_jax import _kernels
+from stablelogits_jax import _log_kernels, _sigmoid_kernels
+from stablelogits_jax._closed import _exp, _exp_parts, _expm1, _log1p, _one_plus, _square, _unflushed
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import INV_E, LN_2, economized, log_cosh_series, normalized, parts, polynomial
-
-
-def _one_plus(u: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """1 + u rounded, and what that left out. XLA must not know the 1 it takes off."""
-    one = jax.lax.optimization_barrier(jnp.ones((), u.dtype))
-    v = one + u
-    return v, u - (v - one)
-
-
-def _square(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """x^2 in two parts, the first of which is exact, and so is its half."""
-    info = jnp.finfo(x.dtype)
-    high = jax.lax.reduce_precision(x, info.nexp, info.nmant // 2)
-    return high * high, (x - high) * (x + high)
-
-
-@core(float32=_kernels.log_one_plus)
-def _log1p(u: jax.Array) -> jax.Array:
-    """log(1 + u) for u > -1. With v = 1 + u rounded, log v + (u - (v - 1)) / v, the second term what v left out:
-    XLA:CPU's own is 128 ulp off in (-0.42, -0.30) in float64, and 2.5 elsewhere. In float64, where log v is more than
-    an ulp off for v near 1, u - u^2 / 2 + u^3 c(u) there, the square in two parts."""
-    v, lost = _one_plus(u)
-    y = jnp.where(jnp.isinf(u), u, jnp.log(v) + jnp.where(v == 0, 0, lost / v))
-    y = jnp.where(jnp.abs(u) < 2.0**-20, u - u * u * (0.5 - u / 3), y)
-    if u.dtype != jnp.float64:
-        return y
-    near = (u > LOG_RANGE[0]) & (u < LOG_RANGE[1])
-    x = jnp.where(near, u, 0)
-    square, rest = _square(x)
-    cubic = x * polynomial(LOG_CUBIC, x).rounded()
-    s = x - 0.5 * square
-    return jnp.where(near, s + (((x - s) - 0.5 * square) + (rest * (cubic - 0.5) + square * cubic)), y)
-
-
-LOG_RANGE = -0.3125, 0.375
-LOG_CUBIC = economized([Decimal((-1) ** j) / (j + 3) for j in range(90)], 21, *LOG_RANGE)
-LN_2_SHORT = float(np.float32(LN_2))  # of 24 bits: k of it is exact
-LN_2_REST = float(LN_2 - Decimal(LN_2_SHORT))
-EXP_CUBIC = economized([1 / Decimal(factorial(n)) for n in range(3, 30)], 11, -0.347, 0.347)
-LOG_COSH = economized(log_cosh_series(80), 14, 0, 0.8**2)
-
-
-def _exp_parts(x: jax.Array, tail: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """2^k, y and what y leaves out, with exp(x + tail) = 2^k (1 + y), |y| < 0.42, in float64 for x in [-745, 709]:
-    y = r + r^2 / 2 + r^3 c(r) with x = k log 2 + r in two parts. A 2^k that is subnormal is 0."""
-    x = jnp.clip(x, -745, 709)
-    k = jnp.round(x / float(LN_2))
-    high, low = (k * part for part in (LN_2_SHORT, LN_2_REST))
-    r = (x - high) - low
-    r_tail = (((x - high) - r) - low) + tail
-    rest = r * r * (0.5 + r * polynomial(EXP_CUBIC, r).rounded()) + (r_tail + r_tail * r)
-    y = r + rest
-    return jax.lax.bitcast_convert_type(jnp.maximum(k.astype(jnp.int64) + 1023, 0) << 52, x.dtype), y, rest - (y - r)
-
-
-def _exp(x: jax.Array) -> jax.Array:
-    """exp(x) for x <= 0. In float64, where XLA:CPU's is 1.2 ulp off, by parts."""
-    if x.dtype != jnp.float64:
-        return jnp.exp(x)
-    scale, y, lost = _exp_parts(x)
-    return jnp.where(jnp.isnan(x), x, scale * (1 + (y + lost)))
-
-
-def _expm1(x: jax.Array, tail: jax.Array | float = 0.0) -> jax.Array:
-    """exp(x + tail) - 1. In float64, where XLA:CPU's is 3 ulp off, (2^k - 1) + 2^k y, the larger of the two first."""
-    if x.dtype != jnp.float64:
-        return jnp.expm1(x) + tail
-    scale, y, lost = _exp_parts(x, tail)
-    whole, part = scale - 1, scale * y
-    s = whole + part
-    larger = jnp.abs(whole) > jnp.abs(part)
-    rest = jnp.where(larger, part - (s - whole), whole - (s - part)) + scale * lost
-    return jnp.where(jnp.abs(x) < 40, s + rest, jnp.exp(x) - 1)
-
-
-def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """x 2^k, 2^k and k log 2, with k = 0 for a normal x >= 0: what is taken of a subnormal one is not taken of 0."""
-    y, k = normalized(x)
-    return y, jnp.where(k == 0, jnp.ones_like(x), 2.0**64), jnp.where(k == 0, jnp.zeros_like(x), 64 * float(LN_2))
-
-
-@core
-def _complement(log_p: jax.Array) -> jax.Array:
-    """1 - p for a probability known by its log; JAX's own rule for expm1 adds 1 to it, which loses p again."""
-    return -jnp.expm1(log_p)
-
-
-define_slopes(_log1p, lambda u: 1 / (1 + wide(u)))
-define_slopes(_complement, lambda log_p: -jnp.exp(wide(log_p)))
-
+from stablelogits_jax._double_float import parts, polynomial
+from stablelogits_jax._series import INV_E, LN_2, economized, log_cosh_series
 
 # The sigmoid family -----------------------------------------------------------------------------------------------
 
 
-@core(float32=_kernels.sigmoid)
+@core(float32=_sigmoid_kernels.sigmoid)
 def _sigmoid(x: jax.Array) -> jax.Array:
     """With e = exp(min(x, -x)) in [0, 1]:
     (1) 1 / (1 + exp(-x))        overflows for x < -88
@@ -135,7 +43,7 @@ def _sigmoid(x: jax.Array) -> jax.Array:
     return share + share * (jnp.where(x >= 0, 0, lost / m) - (more + scale * lost) / total)
 
 
-@core(float32=_kernels.bell)
+@core(float32=_sigmoid_kernels.bell)
 def _bell(x: jax.Array) -> jax.Array:
     """sigmoid(x) sigmoid(-x) = e / (1 + e)^2 with e = exp(-|x|); s (1 - s) would be 0 from x = 17."""
     if x.dtype != jnp.float64:
@@ -149,7 +57,7 @@ def _bell(x: jax.Array) -> jax.Array:
     return scale * (product + product * (lost / m - 2 * (more + scale * lost) / total))
 
 
-@core(float32=_kernels.tanh)
+@core(float32=_sigmoid_kernels.tanh)
 def _tanh(x: jax.Array) -> jax.Array:
     """tanh(x), with a rule that does not form 1 - tanh^2. In float64, where XLA:CPU's is 7 ulp off, m / (m + 2) with
     m = exp(2 |x|) - 1."""
@@ -159,7 +67,7 @@ def _tanh(x: jax.Array) -> jax.Array:
     return jnp.sign(x) * (m / (m + 2))
 
 
-@core(float32=_kernels.sech_squared)
+@core(float32=_sigmoid_kernels.sech_squared)
 def _sech_squared(x: jax.Array) -> jax.Array:
     """(2 e / (1 + e^2))^2 with e = exp(-|x|), squared last: exp(-2 |x|) underflows before its fourfold does."""
     e = _exp(-jnp.abs(x))
@@ -167,13 +75,13 @@ def _sech_squared(x: jax.Array) -> jax.Array:
     return sech * sech
 
 
-@core(float32=_kernels.bell_slope)
+@core(float32=_sigmoid_kernels.bell_slope)
 def _bell_slope(x: jax.Array) -> jax.Array:
     """-b(x) t(x / 2)"""
     return -_bell.closed(x) * _tanh.closed(x / 2)
 
 
-@core(float32=_kernels.sech_squared_slope)
+@core(float32=_sigmoid_kernels.sech_squared_slope)
 def _sech_squared_slope(x: jax.Array) -> jax.Array:
     return -2 * _sech_squared.closed(x) * _tanh.closed(x)
 
@@ -186,7 +94,7 @@ define_slopes(_sech_squared, _sech_squared_slope)
 define_slopes(_sech_squared_slope, lambda x: 2 * _sech_squared(x) * (2 - 3 * _sech_squared(x)))
 
 
-@core(float32=_kernels.softplus)
+@core(float32=_sigmoid_kernels.softplus)
 def _softplus(x: jax.Array) -> jax.Array:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)): two terms of one sign, neither overflows."""
     return jnp.maximum(x, 0) + _log1p.closed(_exp(-jnp.abs(x)))
@@ -199,7 +107,10 @@ def _log_sigmoid(x: jax.Array) -> jax.Array:
     return -_softplus(-x)
 
 
-@core(float32=_kernels.log_cosh)
+LOG_COSH = economized(log_cosh_series(80), 14, 0, 0.8**2)
+
+
+@core(float32=_sigmoid_kernels.log_cosh)
 def _log_cosh(x: jax.Array) -> jax.Array:
     """With a = |x|:
     (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
@@ -224,7 +135,7 @@ define_slopes(_log_cosh, _tanh)
 # The inverse of the sigmoid ---------------------------------------------------------------------------------------
 
 
-@core(float32=_kernels.logit)
+@core(float32=_log_kernels.logit)
 def _logit(p: jax.Array) -> jax.Array:
     """With d the smaller of p and 1 - p (exact for p >= 1/2):
     (1) log(p / (1 - p))                   cancels around p = 1/2
@@ -237,14 +148,14 @@ def _logit(p: jax.Array) -> jax.Array:
     return jnp.where((p >= 0) & (p <= 1), jnp.where(low, -y, y), jnp.nan)
 
 
-@core(float32=_kernels.slope)
+@core(float32=_log_kernels.slope)
 def _slope(p: jax.Array) -> jax.Array:
     """1 / (p (1 - p))"""
     q, scale, _ = _unflushed(p)
     return jnp.where((p >= 0) & (p <= 1), scale / (jnp.maximum(q, 0) * jnp.maximum(1 - p, 0)), jnp.nan)
 
 
-@core(float32=_kernels.slope_slope)
+@core(float32=_log_kernels.slope_slope)
 def _slope_slope(p: jax.Array) -> jax.Array:
     return _slope.closed(p) * (_slope.closed(p) * (2 * p - 1))
 
@@ -257,7 +168,7 @@ define_slopes(_slope_slope, lambda p: 2 * _slope(p) ** 2 * (1 + (2 * wide(p) - 1
 # The exp(x) - 1 family --------------------------------------------------------------------------------------------
 
 
-@core(float32=_kernels.bose)
+@core(float32=_log_kernels.bose)
 def _bose(x: jax.Array) -> jax.Array:
     """1 / (exp(x) - 1) for x >= 0, NaN below. Its rule adds two positive terms: q' = -q^2 - q."""
     m, scale, _ = _expm1_unflushed(x)
@@ -270,7 +181,7 @@ def _expm1_unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return jnp.where(scale == 1, _expm1(jnp.abs(x)), y), scale, shift
 
 
-@core(float32=_kernels.log1mexp)
+@core(float32=_log_kernels.log1mexp)
 def _log1mexp(x: jax.Array) -> jax.Array:
     """log(1 - exp(-x)) for x >= 0:
     (1) log(-expm1(-x))        rounds to 0 for large x
@@ -283,7 +194,7 @@ def _log1mexp(x: jax.Array) -> jax.Array:
     return jnp.where(x < 0, jnp.nan, jnp.where(large, y, -(y + shift)))
 
 
-@core(float32=_kernels.logitexp)
+@core(float32=_log_kernels.logitexp)
 def _logitexp(log_p: jax.Array) -> jax.Array:
     """log(p / (1 - p)) = -log(exp(x) - 1) with x = -log_p >= 0 and q = 1 / (exp(x) - 1), p / (1 - p) = q:
     (1) x large (p < 1/5): -x + log1p(q)        cancels near p = 1/2
@@ -303,12 +214,12 @@ def _logitexp(log_p: jax.Array) -> jax.Array:
     return jnp.where(x < 0, jnp.nan, y)
 
 
-@core(float32=_kernels.bose_slope)
+@core(float32=_log_kernels.bose_slope)
 def _bose_slope(x: jax.Array) -> jax.Array:
     return -_bose.closed(x) * (1 + _bose.closed(x))
 
 
-@core(float32=_kernels.one_plus_bose)
+@core(float32=_log_kernels.one_plus_bose)
 def _one_plus_bose(x: jax.Array) -> jax.Array:
     """1 / (1 - exp(-x))"""
     return 1 + _bose.closed(x)
@@ -324,13 +235,13 @@ define_slopes(_logitexp, lambda log_p: _one_plus_bose(-log_p))
 # Probabilities ----------------------------------------------------------------------------------------------------
 
 
-@core(float32=_kernels.inverse)
+@core(float32=_log_kernels.inverse)
 def _inverse(x: jax.Array) -> jax.Array:
     y, scale, _ = _unflushed(x)
     return scale / y
 
 
-@core(float32=_kernels.log_times_e)
+@core(float32=_log_kernels.log_times_e)
 def _log_times_e(p: jax.Array) -> jax.Array:
     """1 + log p; near its zero 1 / e, log1p(e (p - 1 / e)) with 1 / e in two parts."""
     head, tail = parts(INV_E, p.dtype)
@@ -339,7 +250,7 @@ def _log_times_e(p: jax.Array) -> jax.Array:
     return jnp.where(near, _log1p(((p - head) - tail) / head), 1 + (jnp.log(y) - shift))
 
 
-@core(float32=_kernels.entr)
+@core(float32=_log_kernels.entr)
 def _entr(p: jax.Array) -> jax.Array:
     y, scale, shift = _unflushed(p)
     return jnp.where(p < 0, -jnp.inf, jnp.where(y == 0, 0, y * (shift - jnp.log(y)) / scale))

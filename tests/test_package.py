@@ -15,9 +15,18 @@ PUBLIC = {name for name, value in vars(sl).items() if name[0] != "_" and not isi
 
 # Imports run downward only: a file imports from floors below its own, and from its own only where it is listed first.
 FLOORS = (
-    ("_checks", "_double_float"),
-    ("_kernels", "_core", "_univariate", "_bivariate", "_elementary"),
-    ("_rows", "_normalizers"),
+    ("_checks", "_series", "_double_float"),
+    (
+        "_core",
+        "_sigmoid_kernels",
+        "_log_kernels",
+        "_closed",
+        "_univariate",
+        "_bivariate",
+        "_elementary",
+        "_pairwise",
+    ),
+    ("_stats", "_rows", "_signed", "_normalizers", "_information"),
     ("_binary", "_categorical"),
 )
 HEIGHT = {file: (floor, place) for floor, files in enumerate(FLOORS) for place, file in enumerate(files)}

@@ -1,0 +1,122 @@
+"""Floor 2: entropies, divergences and log-probabilities of the distributions that logits stand for."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from stablelogits_jax import _checks, _rows
+from stablelogits_jax._bivariate import _i_divergence, _times
+from stablelogits_jax._checks import Axis
+from stablelogits_jax._core import recomputed
+from stablelogits_jax._normalizers import _rows_of
+
+
+def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+    r"""The entropy of a categorical distribution, $-\sum_i p_i \log p_i$ with p = softmax(logits).
+
+    Args:
+        logits: of any shape.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+
+    Returns:
+        Entropies in [0, log n], in nats, of the logits' shape without the axes and of their type.
+        Limits: absent classes (-inf) add 0; 0 with slope 0 where all are; NaN where an unmasked logit is.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: axis is out of range, or where would enlarge the array.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.entropy_from_logits(jnp.array([30., 0.])):.4g}")
+        2.901e-12
+
+    References:
+        Shannon, `A Mathematical Theory of Communication`, 1948.
+    """
+    (x,), _ = _rows_of("entropy_from_logits", axis, where, True, logits=logits)
+    return _checks.as_type(_entropy(x), x.dtype)
+
+
+@recomputed
+def _entropy(x: jax.Array) -> jax.Array:
+    return jnp.sum(-_times(_rows.softmax(x), _rows.log_softmax(x)), -1)
+
+
+def kl_from_logits(
+    logits_p: ArrayLike, logits_q: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""The Kullback-Leibler divergence between categorical distributions, $\sum_i p_i \log(p_i / q_i)$.
+
+    p and q are the softmax of the logits: of the teacher's and then the student's in distillation, which at a
+    temperature T is `T**2 * kl_from_logits(teacher / T, student / T)`. The sum of terms of both signs rounds to +-6e-8
+    where p and q are close; here it is a sum of terms that are not negative, $q_i - p_i - p_i \log(q_i / p_i)$.
+
+    Args:
+        logits_p: of any shape.
+        logits_q: of the same shape.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+
+    Returns:
+        Divergences in [0, inf], in nats, of the logits' shape without the axes and of their common type.
+        Limits: classes absent from p add 0; +inf where p has a class that q lacks; NaN where an unmasked logit is.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: the shapes differ, axis is out of range, or where would enlarge the array.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.kl_from_logits(jnp.array([0., 1e-4]), jnp.array([0., 0.])):.4g}")
+        1.25e-09
+
+    References:
+        Kullback, Leibler, `On Information and Sufficiency`, 1951.
+    """
+    (p, q), _ = _checks.floating("kl_from_logits", logits_p=logits_p, logits_q=logits_q)
+    _checks.require_shape("kl_from_logits", "logits_q", q.shape, p.shape)
+    (x, y), _ = _rows_of("kl_from_logits", axis, where, True, logits_p=p, logits_q=q)
+    return _checks.as_type(_kl(x, y), x.dtype)
+
+
+@recomputed
+def _kl(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.sum(_i_divergence(_rows.log_softmax(x), _rows.log_softmax(y)), -1)
+
+
+def log_prob_from_logits(
+    logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    r"""The log-probability of each label, $\log \mathrm{softmax}(x)_y$, without the rest of log_softmax.
+
+    Args:
+        logits: of any shape.
+        labels: integers in [0, n), of the logits' shape without the axes; over several axes, flat indices.
+        axis: the class axis, or axes that together hold the classes; None means all.
+        where: classes to keep, of the logits' shape, or of its shape without the axes.
+
+    Returns:
+        Log-probabilities in [-inf, 0], of the labels' shape and the logits' type.
+        Limits: -inf where the label's class is absent or masked; NaN in value and slope for a label outside [0, n), and
+        where an unmasked logit is NaN.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, the labels not integers.
+        ValueError: the labels' shape is another, axis is out of range, or where would enlarge the array.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> print(f"{sl.log_prob_from_logits(jnp.array([20., 0.]), 0):.4g}")
+        -2.061e-09
+
+    References:
+        `Categorical.log_prob` of Distrax and TensorFlow Probability.
+    """
+    (x,), _ = _rows_of("log_prob_from_logits", axis, where, True, logits=logits)
+    _checks.some_classes("log_prob_from_logits", x.shape, (x.ndim - 1,))
+    labels = _checks.integer("log_prob_from_logits", "labels", labels, x.shape[:-1])
+    return _checks.as_type(-_rows.surprisal(x, labels), x.dtype)
