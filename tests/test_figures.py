@@ -23,11 +23,8 @@ EACH = pytest.mark.parametrize("name", DOMAINS)
 
 @pytest.mark.skipif(jax.__version__ != FIGURES["conditions"]["jax"], reason="other versions compile other code")
 @EACH
-def test_the_figures_are_of_this_code(name, request):
+def test_the_figures_are_of_this_code(name):
     """After a change of the function: --exhaustive, then --write."""
-    if name in ("logitexp", "softplus_inverse"):
-        reason = "swept before the slope of logitexp at 0 was mended: to be swept again"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     assert complete(name, FOLDER / "sweeps") == committed(name, "float32"), "the float32 code has changed"
     of_points = json.loads((FOLDER / "points" / f"{name}.json").read_text())
     assert of_points["code"] == code(name, "float64"), "the float64 code has changed"
