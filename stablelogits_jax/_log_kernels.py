@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax._double_float import (
+    FARTHEST,
     Exponential,
     Pair,
     at_least,
@@ -191,9 +192,9 @@ def logitexp(log_p: jax.Array) -> jax.Array:
 
 
 def difference(a: jax.Array, b: jax.Array) -> Pair:
-    """a - b, and 0 for equal infinities."""
+    """a - b, and 0 for equal infinities. Beyond what exp takes of it the tail may be of any size, and is left out."""
     s = two_sum(a, -b)
-    return Pair(jnp.where(a == b, 0, s.head), jnp.where(jnp.abs(s.head) < jnp.inf, s.tail, 0))
+    return Pair(jnp.where(a == b, 0, s.head), jnp.where(jnp.abs(s.head) < FARTHEST, s.tail, 0))
 
 
 def logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
