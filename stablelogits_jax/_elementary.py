@@ -151,7 +151,8 @@ def logit(x: ArrayLike) -> jax.Array:
 def logitexp(log_p: ArrayLike) -> jax.Array:
     r"""The logit of a probability known by its log: $\log(p / (1 - p))$ with $p = e^{\log p}$.
 
-    It inverts `log_sigmoid` on the whole line; `logit(exp(log_p))` ends at 16.6 and at -104 in float32.
+    It inverts `log_sigmoid` where that is a normal number, up to 87 in float32; `logit(exp(log_p))` ends at 16.6 and at
+    -104.
 
     Args:
         log_p: log-probabilities in [-inf, 0], of any shape.

@@ -104,13 +104,16 @@ def exhaustive(names: list[str], folder: Path, shard: tuple[int, int]) -> int:
 def _table(spec: Spec) -> Table:
     peer = spec.peer if spec.peers() else None
     table = Table(
-        title=escape(f"{spec}, beside {peer}" if peer else str(spec)), title_justify="left", box=box.SIMPLE_HEAD
+        title=escape(f"{spec}, beside {peer}" if peer else str(spec)),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("type", min_width=8, no_wrap=True)
     table.add_column("order", min_width=9, no_wrap=True)
     for heading in ("ulp", "budget", "over 1/2", "NaN/Inf", "peer", "its"):
-        table.add_column(heading, justify="right")
-    table.add_column("worst at")
+        table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("worst at", overflow="fold")
     return table
 
 
@@ -135,7 +138,7 @@ def _worst(findings: list[Finding], at: tuple[int, ...]) -> Finding:
 
 
 def _cells(finding: Finding) -> tuple[str, str]:
-    ulps = f"{finding.ulps:.3g}"
+    ulps = _report.ulps(finding.ulps)
     return ulps if finding.ulps <= finding.budget else f"[red]{ulps}[/]", str(finding.broken or "")
 
 

@@ -54,7 +54,7 @@ def headline(figures: dict[str, Any]) -> str:
     rows = []
     for name, types in figures["one number"].items():
         ours, peer = ([Tally(*tally) for tally in types["float32"][key]] for key in ("ours", "peer"))
-        rows.append([f"`{name}`", *(_ulps(tally.worst) for tally in ours), *_peers(peer)])
+        rows.append([f"`{name}`", *(ulps(tally.worst) for tally in ours), *_peers(peer)])
     return _table(["", *ORDERS, *(f"peer's {order}" for order in ORDERS)], rows)
 
 
@@ -71,7 +71,7 @@ def _one_number(numbers: dict[str, Any], dtype: str) -> list[str]:
         for i, (order, tally) in enumerate(zip(ORDERS, ours, strict=True)):
             share = f"{tally.over_half / max(tally.measured, 1):.2%}"
             theirs = [_peers(peer)[i], str(peer[i].broken or "") if peer else ""]
-            cells = [f"{tally.measured:,}", _ulps(tally.worst), f"`{tally.at!r}`", share, str(tally.broken or "")]
+            cells = [f"{tally.measured:,}", ulps(tally.worst), f"`{tally.at!r}`", share, str(tally.broken or "")]
             rows.append([f"`{name}`" if i == 0 else "", order, *cells, *theirs])
     headings = ["", "order", "numbers", "ulp", "at", "above 1/2", "NaN/Inf", "peer's ulp", "its NaN/Inf"]
     return [f"### {dtype}", _table(headings, rows)]
@@ -80,7 +80,7 @@ def _one_number(numbers: dict[str, Any], dtype: str) -> list[str]:
 def _grid(grid: dict[str, Any]) -> list[str]:
     rows = []
     for name, types in grid.items():
-        cells = [f"{_ulps(ours)}{''.join(f' / {_ulps(ulp)}' for ulp in peer)}" for ours, peer in _each(types)]
+        cells = [f"{ulps(ours)}{''.join(f' / {ulps(ulp)}' for ulp in peer)}" for ours, peer in _each(types)]
         rows.append([f"`{name}`", *cells])
     headings = [f"{dtype} {order}" for dtype in next(iter(grid.values())) for order in ORDERS]
     return [_table(["", *headings], rows)]
@@ -103,10 +103,10 @@ def _each(types: dict[str, Any]) -> list[tuple[float, list[float]]]:
 
 
 def _peers(peer: list[Tally]) -> list[str]:
-    return [("NaN/Inf" if tally.broken else _ulps(tally.worst)) for tally in peer] or [""] * len(ORDERS)
+    return [("NaN/Inf" if tally.broken else ulps(tally.worst)) for tally in peer] or [""] * len(ORDERS)
 
 
-def _ulps(x: float) -> str:
+def ulps(x: float) -> str:
     return "lost" if x > LOST else f"{x:.3f}" if x < 1 else f"{x:.3g}"
 
 
