@@ -75,8 +75,8 @@ def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
 def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
     """p (t - sum p t), the same with a = t - sum c t, for any c that sums to 1, in the place of t. c is
 
-    (1) one-hot at a class with p > 1/2, of which a row has one at most: its own (1 - p) t is gone from a and the sum,
-        and p a loses no digits of the others'
+    (1) one-hot at a class with p > 1/2, of which a row has one at most, p being rounded to 1/2 or not: its own
+        (1 - p) t is gone from a and the sum, and p a loses no digits of the others'
     (2) p in the other rows: a common part of all t is gone
 
     The sum of the slope is 0. Taking its share c again makes the map its own transpose: reverse mode keeps what forward
@@ -102,7 +102,7 @@ def _about_centre(x: jax.Array, of: Stats, x_dot: jax.Array) -> tuple[jax.Array,
     """
     p, t = _softmax(x, of), as_type(x_dot, of.top.dtype)
     confident, none = of.total < 2, jnp.zeros_like(p)
-    hot = confident & (p > 0.5)
+    hot = confident & (p >= 0.5)
     centre = jax.lax.stop_gradient(jnp.where(confident, jnp.where(hot, 1, none), p))
     return p, centre, jnp.where(hot, 0, t - _sum(centre * t))
 

@@ -24,6 +24,11 @@ def in_factors(b, x=(0.0, 1.0)):
 
 
 CORNERS = {
+    "a class of 1/2, rounded": (
+        lambda: jax.vjp(sl.softmax, A([0.0, -(2.0**-23)]))[1](A([1e6 + 1, 1e6]))[0],
+        [0.25, -0.25],
+    ),
+    "a difference with a large tail": (lambda: grad(grad(sl.logaddexp))(3.9e32, 1.0), 0),
     "a factor of 0 twice": (lambda: hessian(in_factors)(A([0.0, 1.0])), -np.exp([[-2, -1], [-1, 0]])),
     "a small factor twice": (lambda: hessian(in_factors)(A([1e-20, 1.0])), -np.exp([[-2, -1], [-1, 0]])),
     "a factor and a logit": (
