@@ -7,7 +7,8 @@ nor is harmed by one: products are split until they are exact.
     two_sum(a, b)       s = round(a + b), and a + b - s, which is a float                   (Knuth, 1969)
     fast_two_sum(a, b)  the same for |a| >= |b|: b - (s - a)                                 (Dekker, 1971)
     upper(a)            the upper 12 of 24 bits: upper(a) upper(b) is exact                  (Dekker, 1971)
-    times, over         products and quotients whose remainder is formed of exact products
+    times               products of upper parts, exact, and what they leave out
+    over                quotients whose remainder is formed of exact products
     exponential         exp(x) = 2^k (1 + r + r^2 / 2 + r^3 c(r)) with x = k log 2 + r in two parts, |r| <= log(2) / 2
     log1p               log(1 + n) = n - n^2 / 2 + n^3 c(n) for n in [-5 / 16, 6 / 16], with n^2 in two parts
     log_ratio           log(a / b) = 2 atanh((a - b) / (a + b)) for a / b near 1

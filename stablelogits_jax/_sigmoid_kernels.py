@@ -1,7 +1,8 @@
 """Floor 1: sigmoid, tanh, their slopes and integrals of float32 numbers in double-float, rounded once.
 
-Each says its algebra in e = exp(-|x|), which neither overflows nor exceeds 1. Where e is below 2^-25 of what it is
-added to, the pairs leave it out by themselves. NaN passes through by itself, too, where no comparison stands for it.
+Each says its algebra in e = exp(-x) = 2^k m, taken over the larger of 2^k and 1, so that nothing overflows; softplus
+and log cosh in exp(-|x|). Where e is below 2^-25 of what it is added to, the pairs leave it out by themselves. NaN
+passes through by itself, too, where no comparison stands for it.
 """
 
 from typing import NamedTuple

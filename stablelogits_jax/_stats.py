@@ -87,7 +87,8 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
 def _exp_shift(x: jax.Array, top: jax.Array) -> jax.Array:
     """exp(x - top) = exp(d) (1 + lost), where d = x - top rounded, by up to |d| half-ulps of the exponential.
 
-    What is lost is found by taking the larger of x and -top from d first (Dekker's two-sum). All is clipped, to be
+    What is lost is found by taking the larger in size of x and -top from d first, which is the smaller, as x <= top
+    (Dekker's two-sum). All is clipped, to be
     finite where exp(d) is 0. The difference of 16-bit logits is hardly rounded in float32.
     """
     if x.dtype.itemsize == 2:

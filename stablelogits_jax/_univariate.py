@@ -170,7 +170,7 @@ define_slopes(_slope_slope, lambda p: 2 * _slope(p) ** 2 * (1 + (2 * wide(p) - 1
 
 @core(float32=_log_kernels.bose)
 def _bose(x: jax.Array) -> jax.Array:
-    """1 / (exp(x) - 1) for x >= 0, NaN below. Its rule adds two positive terms: q' = -q^2 - q."""
+    """1 / (exp(x) - 1) for x >= 0, NaN below. Its rule is a product without cancellation: q' = -q (1 + q)."""
     m, scale, _ = _expm1_unflushed(x)
     return jnp.where(x < 0, jnp.nan, scale / m)
 

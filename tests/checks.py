@@ -14,13 +14,13 @@ from mpmath import mpf
 
 from stablelogits_jax.verify._measure import Finding, derivatives, measure
 from stablelogits_jax.verify._metric import Exact, ulp_error
-from stablelogits_jax.verify._spec import Spec
+from stablelogits_jax.verify._spec import SINGLE, SIXTEEN_BITS, Spec
 from stablelogits_jax.verify._specs import SPECS
 from stablelogits_jax.verify._sweep import Tally
 
 FOLDER = Path(__file__).parent.parent / "accuracy"
 FIGURES = json.loads((FOLDER / "figures.json").read_text())
-GATES = {"float64": (2, 4, 8), "float32": (0.6,) * 3, "bfloat16": (0.501,) * 3, "float16": (0.501,) * 3}
+GATES = {"float64": (2, 4, 8), "float32": (SINGLE,) * 3} | dict.fromkeys(("bfloat16", "float16"), (SIXTEEN_BITS,) * 3)
 PLAIN = tuple(spec for spec in SPECS if not spec.options)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from stablelogits_jax.verify import _figures, _report
 from stablelogits_jax.verify._measure import TYPES, Finding, measure
-from stablelogits_jax.verify._spec import Spec
+from stablelogits_jax.verify._spec import SINGLE, Spec
 from stablelogits_jax.verify._specs import SPECS
 from stablelogits_jax.verify._sweep import BLOCKS, DOMAINS, Tally, swept
 from stablelogits_jax.verify._sweep import ORDERS as SWEPT_ORDERS
@@ -37,8 +37,13 @@ def main() -> int:
     unknown = set(names) - (set(DOMAINS) if options.exhaustive else {spec.name for spec in SPECS})
     if unknown:
         parser.error(f"no such function: {', '.join(sorted(unknown))}")
+    index, count = options.shard
+    if not 0 <= index < count:
+        parser.error(f"--shard K N wants 0 <= K < N, got {index} {count}")
+    if options.write and (names or options.exhaustive):
+        parser.error("--write measures every function: it goes with neither names nor --exhaustive")
     if options.exhaustive:
-        return exhaustive(names or list(DOMAINS), options.folder / "sweeps", tuple(options.shard))
+        return exhaustive(names or list(DOMAINS), options.folder / "sweeps", (index, count))
     if options.write:
         return write(options.folder)
     chosen = [spec for spec in SPECS if not names or spec.name in names]
@@ -91,9 +96,8 @@ def exhaustive(names: list[str], folder: Path, shard: tuple[int, int]) -> int:
             for done, tallies in swept(name, folder, shard):
                 found = tallies
                 progress.update(task, completed=done)
-            budget = spec.single or 0.0
             for order, tally in zip(SWEPT_ORDERS, found, strict=True):
-                bad |= tally.worst > budget or tally.broken > 0
+                bad |= tally.worst > SINGLE or tally.broken > 0
                 share = f"{tally.over_half / max(tally.measured, 1):.3%}"
                 cells = (f"{tally.measured:,}", f"{tally.worst:.4f}", f"{tally.at:.9g}", share, str(tally.broken))
                 table.add_row(name, order, *cells)

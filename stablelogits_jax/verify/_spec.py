@@ -27,6 +27,9 @@ class Limit:
     slopes: Sequence[float | None] | None = None
 
 
+SINGLE, SIXTEEN_BITS = 0.6, 0.501  # ulps of a function of one number in float32 and in 16 bits
+
+
 @dataclass(frozen=True)
 class Spec:
     """One row of the table: a public function, with one choice of options.
@@ -36,7 +39,8 @@ class Spec:
       formula: the textbook formula, over the numbers of the oracle, for one example.
       grid: from a float type to the arguments, batched along the first axis.
       budget: the worst error allowed in ulps, for value, slope and curvature.
-      single: what is allowed in float32, at each order, of a function of one number: it is computed in double-float.
+      one_number: whether it is a function of one number, of which float32 and the 16-bit types have a budget of their
+        own at each order: it is computed in double-float.
       wrt: the arguments that are differentiated.
       call: from an implementation to a function of the grid's arguments; it sets the options.
       scale: for value, slope and curvature what an ulp is taken of where that is more than the true result; each is
@@ -50,7 +54,7 @@ class Spec:
     formula: Formula
     grid: Callable[[Any], tuple[np.ndarray, ...]]
     budget: tuple[float, float, float]
-    single: float | None = None
+    one_number: bool = False
     wrt: tuple[int, ...] = (0,)
     call: Callable[[Callable], Callable] = lambda f: f
     scale: tuple[Scale, Scale, Scale] = (None, None, None)
@@ -65,8 +69,8 @@ class Spec:
         """The budget in a type: 16-bit results are computed in float32 and rounded once."""
         bits = 8 * jnp.dtype(dtype).itemsize
         if bits == 16:
-            return min(self.budget[order], 1.0 if self.single is None else 0.501)
-        return self.budget[order] if self.single is None or bits == 64 else self.single
+            return min(self.budget[order], SIXTEEN_BITS if self.one_number else 1.0)
+        return SINGLE if self.one_number and bits == 32 else self.budget[order]
 
     def ours(self) -> Callable:
         return self.call(getattr(import_module("stablelogits_jax"), self.name))

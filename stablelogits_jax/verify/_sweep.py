@@ -77,7 +77,8 @@ def orders(f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def code(name: str, dtype: str = "float32") -> str:
-    """A digest of what is compiled of the function, its slope and its curvature: the code that a figure is of."""
+    """A digest of what JAX lowers of the function, its slope and its curvature, before XLA: the code that a figure is
+    of."""
     with float64_where_needed("float64"):
         like = jax.ShapeDtypeStruct((8,), jnp.dtype(dtype))
         lowered = jax.jit(partial(orders, _public(name))).lower(like)
@@ -194,8 +195,11 @@ def swept(
 
 
 def complete(name: str, folder: Path) -> list[Tally] | None:
-    """The tallies over every float32 number, if all shards are there and of this code."""
+    """The tallies over every float32 number, if all shards of one count are there, complete and of this code."""
     digest = code(name)
-    shards = [kept(file, digest) for file in sorted(folder.glob(f"{name}.*of*.json"))]
-    done = sum(shard.get("done", 0) for shard in shards)
-    return total([Tally(*tally) for tally in shard["tallies"]] for shard in shards) if done == BLOCKS else None
+    for first in sorted(folder.glob(f"{name}.0of*.json")):
+        count = int(first.stem.rpartition("of")[2])
+        shards = [kept(folder / f"{name}.{index}of{count}.json", digest) for index in range(count)]
+        if all(shard and shard["done"] == shard["of"] for shard in shards):
+            return total([Tally(*tally) for tally in shard["tallies"]] for shard in shards)
+    return None
