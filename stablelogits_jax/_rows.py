@@ -10,7 +10,7 @@ from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _complement
 from stablelogits_jax._core import recomputed
-from stablelogits_jax._stats import Stats, _exp_shift, _shift, _sum, _sum_by_parts, inner, with_stats
+from stablelogits_jax._stats import Stats, _exp_shift, _shift, _sum, inner, with_stats
 
 # The cores --------------------------------------------------------------------------------------------------------
 
@@ -83,15 +83,15 @@ def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
     mode keeps.
     """
     p, centre, t = _about_centre(x, of, x_dot)
-    slope = p * (t - _sum_by_parts(p * t))
-    return slope - centre * _sum(slope)
+    slope = p * (t - _sum(p * t))
+    return slope - centre * jnp.sum(slope, -1, keepdims=True)
 
 
 @recomputed
 def _log_softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
     """t - sum p t in the same way, where the sum of the transpose's w - p sum w is 0."""
     p, _, t = _about_centre(x, of, x_dot)
-    return jnp.where(of.total == 0, of.total, 1) * (t - _sum_by_parts(p * t))
+    return jnp.where(of.total == 0, of.total, 1) * (t - _sum(p * t))
 
 
 def _about_centre(x: jax.Array, of: Stats, x_dot: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -104,7 +104,7 @@ def _about_centre(x: jax.Array, of: Stats, x_dot: jax.Array) -> tuple[jax.Array,
     confident, none = of.total < 2, jnp.zeros_like(p)
     hot = confident & (p >= 0.5)
     centre = jax.lax.stop_gradient(jnp.where(confident, jnp.where(hot, 1, none), p))
-    return p, centre, jnp.where(hot, 0, t - _sum(centre * t))
+    return p, centre, jnp.where(hot, 0, t - jnp.sum(centre * t, -1, keepdims=True))
 
 
 @_softmax.defjvp
@@ -209,7 +209,7 @@ def _cross_entropy(x: jax.Array, y: jax.Array, of: Stats) -> jax.Array:
 
     A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
     """
-    return jnp.sum(_times(y, -_log_softmax(x, of)), -1)
+    return _sum(_times(y, -_log_softmax(x, of)))[..., 0]
 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)

@@ -34,20 +34,21 @@ def unflatten(x: jax.Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> ja
 
 
 def inner(slope: jax.Array, t: jax.Array) -> jax.Array:
-    return _sum_by_parts(slope * as_type(t, slope.dtype))[..., 0]
+    return _sum(slope * as_type(t, slope.dtype))[..., 0]
+
+
+FEW = 10  # numbers, of which XLA:CPU vectorises no sum
 
 
 def _sum(x: jax.Array) -> jax.Array:
+    """sum x, [..., 1], four numbers at a time: the error of a sum grows with the numbers that are added one after
+    another, as XLA:CPU adds those of a small array, and most of all with equal ones, which are rounded alike. A barrier
+    keeps XLA from making one sum of two."""
+    while isinstance(x.shape[-1], int) and x.shape[-1] > FEW:
+        quarter = -(-x.shape[-1] // 4)
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 4 * quarter - x.shape[-1])])
+        x = jax.lax.optimization_barrier(jnp.sum(x.reshape(*x.shape[:-1], 4, quarter), -2))
     return jnp.sum(x, -1, keepdims=True)
-
-
-def _sum_by_parts(x: jax.Array) -> jax.Array:
-    """sum x, [..., 1], of a long row by parts: the error of a sum grows with the terms that are added in a row."""
-    q = _parts(x.shape[-1])
-    if q == 1:
-        return _sum(x)
-    # a barrier before the last step, or XLA would make one sum of two
-    return jnp.sum(jax.lax.optimization_barrier(_sum(x.reshape(*x.shape[:-1], q, -1))), -2)
 
 
 # Statistics of a row ----------------------------------------------------------------------------------------------
@@ -101,30 +102,15 @@ def _exp_shift(x: jax.Array, top: jax.Array) -> jax.Array:
     return e + e * (jnp.maximum(x, minus_top) - (d - jnp.minimum(x, minus_top)))
 
 
-FEW, SEVERAL = 10, 32  # classes, of which XLA:CPU vectorises no sum
-
-
 def _above_one(e: jax.Array) -> jax.Array:
     """sum e - 1 of a row that has a 1, by the sum of the smaller ones and the count of the others: each of many small
-    ones, added to the 1, would be rounded alike. Few are summed in one loop, and several in pairs, which is faster and
-    better than one by one."""
+    ones, added to the 1, would be rounded alike. Few are summed in one loop, which is faster."""
     small, tops = jnp.where(e >= 1, 0, e), jnp.where(e >= 1, jnp.ones_like(e), 0)
-    n = e.shape[-1]
-    if not isinstance(n, int) or n > SEVERAL:
-        return (_sum(tops) - 1) + _sum(small)
-    if n > FEW:
-        return (_sum_in_pairs(tops) - 1) + _sum_in_pairs(small)
+    if not isinstance(e.shape[-1], int) or e.shape[-1] > FEW:
+        return (jnp.sum(tops, -1, keepdims=True) - 1) + _sum(small)
     zero = jnp.zeros((), e.dtype)
     rest, count = jax.lax.reduce((small, tops), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (e.ndim - 1,))
     return ((count - 1) + rest)[..., None]
-
-
-def _sum_in_pairs(x: jax.Array) -> jax.Array:
-    terms = jnp.split(x, x.shape[-1], -1)
-    while len(terms) > 1:
-        odd = terms[len(terms) & ~1 :]
-        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
-    return terms[0]
 
 
 def _rounded(x: jax.Array) -> jax.Array:
@@ -141,6 +127,9 @@ def _stored(x: jax.Array) -> jax.Array:
 @_stored.defjvp
 def _stored_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _stored(*primals), tangents[0]
+
+
+LARGE = 4096  # numbers, of which XLA:CPU adds several at once, in a row alone, too
 
 
 def _parts(n: int) -> int:
@@ -180,7 +169,7 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
         parted = (*x.shape[:-1], q, x.shape[-1] // q)
         # XLA:CPU writes what is reshaped before it is summed
         e = _exp_shift(x, top).reshape(parted) if keep else _exp_shift(x.reshape(parted), top[..., None])
-        parts = _sum(e)
+        parts = _sum(e) if x.shape[-1] < LARGE else jnp.sum(e, -1, keepdims=True)
         holder = jnp.argmax(parts, -2, keepdims=True)
         held = jnp.take_along_axis(x.reshape(parted), holder, -2)[..., 0, :]
         holds = jax.lax.broadcasted_iota(holder.dtype, parts.shape, parts.ndim - 2) == holder

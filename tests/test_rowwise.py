@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mpmath import exp, fdot, fsum, inf, log, mpf, workdps
 
+import stablelogits_jax as sl
 from stablelogits_jax.verify._measure import TYPES
 from stablelogits_jax.verify._rowwise import FAMILIES, FUNCTIONS, RESULTS, WIDE, Finding, measured, rows, truths
 
@@ -95,6 +96,26 @@ def test_rows(name, dtype, what):
 def test_rows_of_a_vocabulary(name, dtype):
     for finding in measured(name, dtype, (131072,), 1):
         check(finding)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("n", [31, 199, 1000, 4099])
+def test_a_class_beside_equal_ones(n, count):
+    """[0, c, c, ...], whose equal terms round alike, in arrays so small that XLA:CPU adds them one after another."""
+    for c in -np.exp(np.random.default_rng(n).uniform(-4, 2.5, (4, count, 1))).astype(np.float32):
+        x = np.where(np.arange(n) == 0, np.float32(0), c)
+        t = np.full_like(x, 0.3)
+        e = np.exp(c.astype(WIDE))
+        total, share = 1 + (n - 1) * e, t[0, 0].astype(WIDE)
+        loss = share * (n * np.log(total) - (n - 1) * c)
+        with_tangent = jax.jit(lambda x, t: jax.jvp(lambda x: sl.logsumexp(x, -1), (x,), (t,))[1])
+        for got, truth, most in (
+            (jax.jit(sl.softmax)(x)[:, 1:2], e / total, 4),
+            (jax.jit(sl.softmax_cross_entropy)(x, t)[:, None], loss, 4),
+            (with_tangent(x, t)[:, None], np.broadcast_to(share, (count, 1)), 8),
+        ):
+            error = np.abs(np.asarray(got).astype(WIDE) - truth) / np.abs(truth) * 2**24
+            assert np.max(error) <= most, (c.ravel(), error.ravel())
 
 
 # Planted errors ---------------------------------------------------------------------------------------------------
