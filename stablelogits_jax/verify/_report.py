@@ -20,8 +20,8 @@ def report(figures: dict[str, Any]) -> str:
         f"{packages}, Python {said['python']}, {said['date']}. Device: {said['platform']}, {said['device']}.",
         "Errors are in units in the last place (ulps) of the exact value: a correctly rounded result is at most 0.5 "
         "away. NaN/Inf counts results that are NaN or infinite where the truth is finite. `lost` is an error above "
-        f"{LOST:,.0f} ulps: no digit is left. Peers are `jax.nn`, `jax.scipy.special` and `optax`, measured in "
-        "the same run.",
+        f"{LOST:,.0f} ulps: no digit is left. Peers are `jax.nn`, `jax.scipy.special` and `optax`, of the "
+        "same versions and on the same device.",
         "XLA flushes subnormal results to zero on most backends: results whose truth is normal are measured. Subnormal "
         "inputs are among the numbers; where their digits count they are decoded from their bits.",
         "## Functions of one number, float32: every one of the 2^32 numbers",
