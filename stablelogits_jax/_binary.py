@@ -24,6 +24,16 @@ def _logits_and_labels(function: str, logits: ArrayLike, labels: ArrayLike) -> t
     return x, _checks.beside(function, "labels", y, x.shape)
 
 
+def _kept(
+    function: str, x: jax.Array, y: jax.Array, where: ArrayLike | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Logits and labels, 0 where they are masked, so that nothing they hold reaches a gradient; and the mask."""
+    mask = _checks.mask(function, where, x.shape)
+    if mask is None:
+        return x, y, None
+    return masked(x, mask, 0), masked(jnp.broadcast_to(y, x.shape), mask, 0), mask
+
+
 def sigmoid_binary_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -63,9 +73,7 @@ def sigmoid_binary_cross_entropy(
     """
     name = "sigmoid_binary_cross_entropy"
     x, y = _logits_and_labels(name, logits, labels)
-    mask = _checks.mask(name, where, x.shape)
-    if mask is not None:
-        x, y = masked(x, mask, 0), masked(jnp.broadcast_to(y, x.shape), mask, 0)
+    x, y, mask = _kept(name, x, y, where)
     weight = _one(x) if pos_weight is None else _checks.option(name, "pos_weight", pos_weight, x.shape, y.dtype)
     if _checks.is_zero(label_smoothing):
         loss = _cross_entropy(x, y, weight)
@@ -123,7 +131,12 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 def sigmoid_focal_loss(
-    logits: ArrayLike, labels: ArrayLike, alpha: ArrayLike | None = None, gamma: ArrayLike = 2.0
+    logits: ArrayLike,
+    labels: ArrayLike,
+    alpha: ArrayLike | None = None,
+    gamma: ArrayLike = 2.0,
+    *,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Cross entropy scaled down where the prediction is good, $\alpha_y (1 - p_y)^\gamma$ times it.
 
@@ -135,14 +148,15 @@ def sigmoid_focal_loss(
         labels: probabilities of the positive class, of a shape that broadcasts to the logits'; any type.
         alpha: the weight of the positive class in [0, 1], 1 - alpha that of the negative; None means no weights.
         gamma: the focusing exponent, >= 0.
+        where: examples to keep, of a shape that broadcasts to the logits'; the others get loss 0 and slope 0.
 
     Returns:
         Losses in [0, inf] of the logits' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
         Limits: at +-inf 0 where the label matches, +inf where it does not, with the slopes' limits; NaN at NaN.
 
     Raises:
-        TypeError: the logits are not float64, float32, bfloat16 or float16.
-        ValueError: labels, alpha or gamma would enlarge the logits, or a static option is out of range.
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: labels, alpha, gamma or where would enlarge the logits, or a static option is out of range.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -155,12 +169,14 @@ def sigmoid_focal_loss(
     """
     name = "sigmoid_focal_loss"
     x, y = _logits_and_labels(name, logits, labels)
+    x, y, mask = _kept(name, x, y, where)
     x = as_type(x, y.dtype)
     gamma = _checks.option(name, "gamma", gamma, x.shape, x.dtype)
     if alpha is None:
-        return _focal(x, y, gamma)
-    alpha = _checks.option(name, "alpha", alpha, x.shape, x.dtype, 0, 1)
-    return _balanced_focal(x, y, gamma, alpha)
+        loss = _focal(x, y, gamma)
+    else:
+        loss = _balanced_focal(x, y, gamma, _checks.option(name, "alpha", alpha, x.shape, x.dtype, 0, 1))
+    return loss if mask is None else masked(loss, mask, 0)
 
 
 @recomputed

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax import _log_kernels, _sigmoid_kernels
-from stablelogits_jax._closed import _log1p
+from stablelogits_jax._closed import _log, _log1p, _unflushed
 from stablelogits_jax._core import core, define_slopes, wide
 from stablelogits_jax._univariate import (
     _bell,
@@ -46,11 +46,14 @@ def _of_difference(f: Any, kernel: Callable, slope: Callable) -> Any:
 
 _bell_between = _of_difference(_bell, _sigmoid_kernels.bell_at, lambda a, b: _bell_slope(_difference(a, b)))
 _share = _of_difference(_sigmoid, _sigmoid_kernels.sigmoid_at, _bell_between)
-_bose_slope_between = _of_difference(
-    _bose_slope,
-    _log_kernels.bose_slope_at,
-    lambda a, b: -_bose_slope(_difference(a, b)) * (1 + 2 * _bose(_difference(a, b))),
-)
+
+
+def _bose_curvature_between(a: jax.Array, b: jax.Array) -> jax.Array:
+    d = _difference(a, b)
+    return -_bose_slope(d) * (1 + 2 * _bose(d))
+
+
+_bose_slope_between = _of_difference(_bose_slope, _log_kernels.bose_slope_at, _bose_curvature_between)
 _bose_between = _of_difference(_bose, _log_kernels.bose_at, _bose_slope_between)
 _one_plus_bose_between = _of_difference(_one_plus_bose, _log_kernels.one_plus_bose_at, _bose_slope_between)
 
@@ -92,10 +95,32 @@ def _log_sigmoid_diff(a: jax.Array, b: jax.Array) -> jax.Array:
     return _log1mexp.closed(_difference.closed(a, b)) - (_softplus.closed(-a) + _softplus.closed(b))
 
 
+@core(float32=_log_kernels.log_sigmoid_diff_slope)
+def _log_sigmoid_diff_slope(a: jax.Array, b: jax.Array) -> jax.Array:
+    """In a; in b it is the same of -b and -a, with the other sign."""
+    return _sigmoid.closed(-a) + _bose_between.closed(a, b)
+
+
+@core(float32=_log_kernels.log_sigmoid_diff_curvature)
+def _log_sigmoid_diff_curvature(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Minus the second derivative in a"""
+    return _bell.closed(a) - _bose_slope_between.closed(a, b)
+
+
 define_slopes(
     _log_sigmoid_diff,
-    lambda a, b: _sigmoid(-a) + _bose_between(a, b),
-    lambda a, b: -(_sigmoid(b) + _bose_between(a, b)),
+    lambda a, b: _log_sigmoid_diff_slope(a, b),
+    lambda a, b: -_log_sigmoid_diff_slope(-b, -a),
+)
+define_slopes(
+    _log_sigmoid_diff_slope,
+    lambda a, b: -_log_sigmoid_diff_curvature(a, b),
+    lambda a, b: -_bose_slope_between(a, b),
+)
+define_slopes(
+    _log_sigmoid_diff_curvature,
+    lambda a, b: _bell_slope(a) - _bose_curvature_between(a, b),
+    _bose_curvature_between,
 )
 
 
@@ -131,7 +156,7 @@ def _above_zero(sum: jax.Array, holds: jax.Array) -> jax.Array:
 
 @core
 def _xlogy(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.where((x == 0) & ~jnp.isnan(y), 0, x * jnp.log(y))
+    return jnp.where((x == 0) & ~jnp.isnan(y), 0, x * _log.closed(y))
 
 
 @core
@@ -139,7 +164,7 @@ def _xlog1py(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where((x == 0) & ~jnp.isnan(y), 0, x * _log1p(y))
 
 
-define_slopes(_xlogy, lambda x, y: jnp.log(wide(y)), _ratio)
+define_slopes(_xlogy, lambda x, y: _log(y), _ratio)
 define_slopes(_xlog1py, lambda x, y: _log1p(y), lambda x, y: _ratio(x, _above_zero(1 + wide(y), y >= -1)))
 
 
@@ -149,13 +174,18 @@ def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     (1) log(p / q)        the rounded quotient loses every digit near p = q
     (2) +-log1p((hi - lo) / lo)        hi - lo is exact there; the quotient overflows when p and q are far apart
     (3) then hi is scaled by the smallest normal float, whose logarithm is taken off again; it is still above 4 lo
+    If either is subnormal both are scaled, or the smaller alone if the larger overflows.
     """
-    hi, lo = jnp.maximum(p, q), jnp.minimum(p, q)
-    tiny = float(jnp.finfo(hi.dtype).tiny)
+    tiny = float(jnp.finfo(p.dtype).tiny)
+    (a, a_scale, a_shift), (b, b_scale, b_shift) = _unflushed(p), _unflushed(q)
+    a, b = jnp.where(b_scale > a_scale, a * b_scale, a), jnp.where(a_scale > b_scale, b * a_scale, b)
+    hi, lo = jnp.maximum(a, b), jnp.minimum(a, b)
     ratio = (hi - lo) / lo
-    far = jnp.isinf(ratio)
-    y = jnp.log1p(jnp.where(far, hi / (lo / tiny) - 1, ratio)) + jnp.where(far, jnp.asarray(-log(tiny), hi.dtype), 0)
-    return jnp.where(p == q, 0, jnp.where(p < q, -y, y))
+    far, over = jnp.isinf(ratio), jnp.isinf(hi)
+    hi = jnp.where(over, jnp.maximum(p, q), hi)
+    y = jnp.log1p(jnp.where(far, hi / (lo / tiny) - 1, ratio))
+    y = y + jnp.where(far, jnp.where(over, jnp.maximum(a_shift, b_shift), 0) - log(tiny), 0)
+    return jnp.where(a == b, 0, jnp.where(a < b, -y, y))
 
 
 define_slopes(_log_ratio, lambda p, q: 1 / wide(p), lambda p, q: -1 / wide(q))

@@ -103,7 +103,11 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     x, axes, mask, counted = _examples(name, logits, axis, where)
     shape = jnp.shape(logits)
-    y = _checks.beside(name, "labels", _checks.real(name, "labels", labels, _checks.compute_type(x.dtype)), shape)
+    labels = _checks.as_array(name, "labels", labels)
+    are_classes = labels.ndim < len(shape) and jnp.issubdtype(labels.dtype, jnp.integer)
+    hint = "; integers that name classes go to softmax_cross_entropy_with_integer_labels" if are_classes else ""
+    y = _checks.real(name, "labels", labels, _checks.compute_type(x.dtype))
+    y = _checks.beside(name, "labels", y, shape, hint)
     y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
     y = _stats.flatten(y, axes)
     lost = None

@@ -87,12 +87,12 @@ def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[
     )
 
 
-def beside(function: str, name: str, array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def beside(function: str, name: str, array: jax.Array, shape: tuple[int, ...], hint: str = "") -> jax.Array:
     """`array` with as many axes as `shape`, which it must not enlarge; its axes of size 1 are not written out."""
     chex.assert_is_broadcastable(
         array.shape,
         shape,
-        custom_message=f"{function}: {name} must broadcast to shape {shape}, got {array.shape}",
+        custom_message=f"{function}: {name} must broadcast to shape {shape}, got {array.shape}{hint}",
         exception_type=ValueError,
     )
     return array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
@@ -137,6 +137,12 @@ def axes(function: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """`axis` as a tuple of distinct axes, counted from the front; None means all of them."""
     if axis is None:
         return tuple(range(ndim))
+    chex.assert_equal(
+        ndim > 0,
+        True,
+        custom_message=f"{function}: there must be an axis of classes, got a single number with axis {axis!r}",
+        exception_type=ValueError,
+    )
     try:
         given = tuple(operator.index(a) for a in (axis if isinstance(axis, Sequence) else (axis,)))
     except TypeError:

@@ -9,37 +9,24 @@ import numpy as np
 
 from stablelogits_jax import _log_kernels
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import normalized, polynomial
+from stablelogits_jax._double_float import fast_two_sum, normalized, opaque, polynomial, square_in_parts
 from stablelogits_jax._series import LN_2, economized
-
-
-def _one_plus(u: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """1 + u rounded, and what that left out. XLA must not know the 1 it takes off."""
-    one = jax.lax.optimization_barrier(jnp.ones((), u.dtype))
-    v = one + u
-    return v, u - (v - one)
-
-
-def _square(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """x^2 in two parts, the first of which is exact, and so is its half."""
-    info = jnp.finfo(x.dtype)
-    high = jax.lax.reduce_precision(x, info.nexp, info.nmant // 2)
-    return high * high, (x - high) * (x + high)
 
 
 @core(float32=_log_kernels.log_one_plus)
 def _log1p(u: jax.Array) -> jax.Array:
     """log(1 + u) for u > -1. With v = 1 + u rounded, log v + (u - (v - 1)) / v, the second term what v left out:
     XLA:CPU's own is 128 ulp off in (-0.42, -0.30) in float64, and 2.5 elsewhere. In float64, where log v is more than
-    an ulp off for v near 1, u - u^2 / 2 + u^3 c(u) there, the square in two parts."""
-    v, lost = _one_plus(u)
+    an ulp off for v near 1, u - u^2 / 2 + u^3 c(u) there, the square in two parts; and for tiny u, whose squares are
+    flushed in parts, u - u^2 (1 / 2 - u / 3)."""
+    v, lost = fast_two_sum(opaque(1, u.dtype), u)
     y = jnp.where(jnp.isinf(u), u, jnp.log(v) + jnp.where(v == 0, 0, lost / v))
     y = jnp.where(jnp.abs(u) < 2.0**-20, u - u * u * (0.5 - u / 3), y)
     if u.dtype != jnp.float64:
         return y
     near = (u > LOG_RANGE[0]) & (u < LOG_RANGE[1])
     x = jnp.where(near, u, 0)
-    square, rest = _square(x)
+    square, rest = square_in_parts(x)
     cubic = x * polynomial(LOG_CUBIC, x).rounded()
     s = x - 0.5 * square
     return jnp.where(near, s + (((x - s) - 0.5 * square) + (rest * (cubic - 0.5) + square * cubic)), y)
@@ -92,10 +79,18 @@ def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 @core
+def _log(x: jax.Array) -> jax.Array:
+    """log(x), of a subnormal x too"""
+    y, _, shift = _unflushed(x)
+    return jnp.log(y) - shift
+
+
+@core
 def _complement(log_p: jax.Array) -> jax.Array:
     """1 - p for a probability known by its log; JAX's own rule for expm1 adds 1 to it, which loses p again."""
     return -jnp.expm1(log_p)
 
 
 define_slopes(_log1p, lambda u: 1 / (1 + wide(u)))
+define_slopes(_log, lambda x: 1 / wide(x))
 define_slopes(_complement, lambda log_p: -jnp.exp(wide(log_p)))

@@ -124,6 +124,19 @@ def square_of(x: jax.Array) -> Pair:
     return Pair(a * a, (x - a) * (x + a))
 
 
+def halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The upper half of the digits and the lower, in any type: products of halves are exact."""
+    info = jnp.finfo(x.dtype)
+    high = jax.lax.reduce_precision(x, info.nexp, (info.nmant - 1) // 2)
+    return high, x - high
+
+
+def square_in_parts(x: jax.Array) -> Pair:
+    """x^2 in any type, as `square_of`."""
+    high, low = halves(x)
+    return Pair(high * high, low * (x + high))
+
+
 def times(a: Pair, b: Pair) -> Pair:
     a_head, b_head = upper(a.head), upper(b.head)
     a_tail, b_tail = (a.head - a_head) + a.tail, (b.head - b_head) + b.tail

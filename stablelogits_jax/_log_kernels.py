@@ -30,7 +30,16 @@ from stablelogits_jax._double_float import (
     where,
 )
 from stablelogits_jax._series import INV_E
-from stablelogits_jax._sigmoid_kernels import FEW, _log1p, _one, _series, softplus, softplus_pair
+from stablelogits_jax._sigmoid_kernels import (
+    FAINT,
+    _one,
+    _series,
+    bell_parts,
+    log_one_plus_e,
+    sigmoid_parts,
+    softplus,
+    softplus_pair,
+)
 
 TINY, LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 SMALL = np.float32(2.0**-30)
@@ -148,7 +157,7 @@ def _log1mexp(x: Pair, small: Pair, shift: jax.Array) -> Pair:
     e = exponential(-x)
     is_small = x.head < SMALL
     rest = where(is_small, Pair(at_least(TINY, small.head), small.tail), -e.minus_one())
-    return where(e.k < FEW, _series(e, -1), _log(rest, jnp.where(is_small, shift, 0)))
+    return where(e.k < FAINT, _series(e, -1), _log(rest, jnp.where(is_small, shift, 0)))
 
 
 def _log(x: Pair, shift: jax.Array | int) -> Pair:
@@ -200,7 +209,7 @@ def difference(a: jax.Array, b: jax.Array) -> Pair:
 def logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """max(a, b) + log(1 + exp(-|a - b|))"""
     top = jnp.maximum(a, b)
-    y = plus(exact(top), _log1p(exponential(difference(jnp.minimum(a, b), top)))).rounded()
+    y = plus(exact(top), log_one_plus_e(exponential(difference(jnp.minimum(a, b), top)))).rounded()
     return jnp.where(jnp.isfinite(a) & jnp.isfinite(b), y, top)
 
 
@@ -218,6 +227,42 @@ def log_sigmoid_diff(a: jax.Array, b: jax.Array) -> jax.Array:
     sure = plus(*(softplus_pair(jnp.where(finite, x, 0)) for x in (-a, b)))
     y = jnp.where(finite, plus(_log1mexp_at(d), -sure).rounded(), -(softplus(-a) + softplus(b)))
     return jnp.where(a < b, jnp.nan, jnp.where(a == b, -jnp.inf, y))
+
+
+def log_sigmoid_diff_slope(a: jax.Array, b: jax.Array) -> jax.Array:
+    """sigmoid(-a) + 1 / (exp(a - b) - 1)"""
+    d = difference(a, b)
+    e, rest = _absorbed(d)
+    quotient = over(e.mantissa(), _not_tiny(d, rest))
+    y = _together(_beyond(a, sigmoid_parts(exact(-a))), _beyond(d.head, (quotient, e.k)))
+    return _positive(d.head, jnp.where(d.head < LEAST, inverse(jnp.abs(d.head)), y))
+
+
+def log_sigmoid_diff_curvature(a: jax.Array, b: jax.Array) -> jax.Array:
+    """bell(a) + e / (1 - e)^2 with e = exp(-(a - b))"""
+    d = difference(a, b)
+    e, rest = _absorbed(d)
+    rest = _not_tiny(d, rest)
+    quotient = over(over(e.mantissa(), rest), rest)
+    y = _together(_beyond(jnp.abs(a), bell_parts(exact(a))), _beyond(d.head, (quotient, e.k)))
+    return _positive(d.head, jnp.where(d.head <= LEAST, jnp.inf, y))
+
+
+def _not_tiny(x: Pair, rest: Pair) -> Pair:
+    return where(x.head < LEAST, exact(jnp.full_like(x.head, LEAST)), rest)
+
+
+def _beyond(x: jax.Array, term: tuple[Pair, jax.Array]) -> tuple[Pair, jax.Array]:
+    """A term that is exp(-x) for large x, of which exp was taken of FARTHEST at most."""
+    return term[0].scaled(jnp.exp(FARTHEST - at_least(FARTHEST, x))), term[1]
+
+
+def _together(a: tuple[Pair, jax.Array], b: tuple[Pair, jax.Array]) -> jax.Array:
+    """2^k_a y_a + 2^k_b y_b, scaled last, in two steps: either term may be flushed, and so may the power."""
+    k = jnp.maximum(a[1], b[1])
+    y = plus(*(term.scaled(power_of_two(at - k)) for term, at in (a, b))).rounded()
+    half = jnp.floor(k * np.float32(0.5))
+    return y * power_of_two(half) * power_of_two(k - half)
 
 
 # Probabilities ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _complement
 from stablelogits_jax._core import recomputed
+from stablelogits_jax._double_float import halves
 from stablelogits_jax._stats import Stats, _exp_shift, _shift, _sum, inner, with_stats
 
 # The cores --------------------------------------------------------------------------------------------------------
@@ -18,24 +19,18 @@ from stablelogits_jax._stats import Stats, _exp_shift, _shift, _sum, inner, with
 @jax.custom_jvp
 @jax.jit
 def _softmax(x: jax.Array, of: Stats) -> jax.Array:
-    """exp(x - top) / total, and 0 in a row of -inf. 1 / total in two parts, i and i (1 - i total)."""
+    """exp(x - top) / total, and 0 in a row of -inf. 1 / total in two parts, i and i (1 - i total - i lost)."""
     total = jnp.where(of.total == 0, 1, of.total)
     inverse = 1 / total
     e = _exp_shift(x, of.top)
-    inverse, more = jax.lax.optimization_barrier((inverse, inverse * _remainder(inverse, total)))
+    inverse, more = jax.lax.optimization_barrier((inverse, inverse * (_remainder(inverse, total) - inverse * of.lost)))
     return e * inverse + e * more
 
 
 def _remainder(inverse: jax.Array, x: jax.Array) -> jax.Array:
     """1 - inverse x for an inverse of x that was rounded, of exact products (Dekker, 1971)."""
-    (a, a_rest), (b, b_rest) = (_halves(y) for y in (inverse, x))
+    (a, a_rest), (b, b_rest) = (halves(y) for y in (inverse, x))
     return (((1 - a * b) - a * b_rest) - a_rest * b) - a_rest * b_rest
-
-
-def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    info = jnp.finfo(x.dtype)
-    high = jax.lax.reduce_precision(x, info.nexp, info.nmant // 2)
-    return high, x - high
 
 
 @jax.custom_jvp
@@ -72,18 +67,19 @@ def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
 
 
 @recomputed
-def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-    """p (t - sum p t), the same with a = t - sum c t, for any c that sums to 1, in the place of t. c is
+def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array, factor: jax.Array | float = 1.0) -> jax.Array:
+    """p (t - sum p t), times a factor of the row, the same with a = t - sum c t, for any c that sums to 1, in the place
+    of t. c is
 
     (1) one-hot at a class with p > 1/2, of which a row has one at most, p being rounded to 1/2 or not: its own
         (1 - p) t is gone from a and the sum, and p a loses no digits of the others'
     (2) p in the other rows: a common part of all t is gone
 
     The sum of the slope is 0. Taking its share c again makes the map its own transpose: reverse mode keeps what forward
-    mode keeps.
+    mode keeps. So it does with a factor between the two, which would round a common part of what it meets first.
     """
     p, centre, t = _about_centre(x, of, x_dot)
-    slope = p * (t - _sum(p * t))
+    slope = factor * p * (t - _sum(p * t))
     return slope - centre * jnp.sum(slope, -1, keepdims=True)
 
 
@@ -212,20 +208,41 @@ def _cross_entropy(x: jax.Array, y: jax.Array, of: Stats) -> jax.Array:
     return _sum(_times(y, -_log_softmax(x, of)))[..., 0]
 
 
+def _excess(x: jax.Array, y: jax.Array, of: Stats) -> jax.Array:
+    """Y p - y with Y = sum y; at a class with p > 1/2 minus the sum of the others, since it would cancel there."""
+    p = _softmax(x, of)
+    hot = p > 0.5
+    g = jnp.where(hot, 0, jnp.sum(y, -1, keepdims=True) * p - y)
+    g = jnp.where(hot, -jnp.sum(g, -1, keepdims=True), g)
+    return jnp.where(of.total == 0, 0, g)
+
+
+_excess_core = jax.custom_jvp(jax.jit(_excess))
+
+
+@partial(_excess_core.defjvp, symbolic_zeros=True)
+def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """Y times the slope of p in x; linear in y."""
+    x, y, of = primals
+    x_dot, y_dot, _ = tangents
+    g = _excess_core(x, y, of)
+    g_dot = jnp.zeros_like(g)
+    if not isinstance(x_dot, SymbolicZero):
+        g_dot += _softmax_slope(x, of, x_dot, jnp.sum(y, -1, keepdims=True))
+    if not isinstance(y_dot, SymbolicZero):
+        g_dot += recomputed(_excess)(x, y_dot, of)
+    return g, g_dot
+
+
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
 def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """With Y = sum y the slope in x is g = Y p - y; at a class with p > 1/2 it is minus the sum of the others, since
-    Y p - y would cancel there. The slope in y is -log_softmax(x), and 0 for an absent class without a share."""
+    """The slope in y is -log_softmax(x), and 0 for an absent class without a share."""
     x, y, of = primals
     x_dot, y_dot, _ = tangents
 
     @recomputed
     def in_logits(x: jax.Array, y: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        p = _softmax(x, of)
-        hot = p > 0.5
-        g = jnp.where(hot, 0, jnp.sum(y, -1, keepdims=True) * p - y)
-        g = jnp.where(hot, -jnp.sum(g, -1, keepdims=True), g)
-        return inner(jnp.where(of.total == 0, 0, g), x_dot)
+        return inner(_excess_core(x, y, of), x_dot)
 
     @recomputed
     def in_labels(x: jax.Array, y: jax.Array, of: Stats, y_dot: jax.Array) -> jax.Array:

@@ -34,8 +34,8 @@ from stablelogits_jax._double_float import (
 )
 from stablelogits_jax._series import LN_2, economized, log_cosh_series
 
-TINY_SQUARE = np.float32(2.0**-14)  # its square is below the last digit of 1
-FEW = -11  # the exponent of an e so small that 1 + e, pair or not, rounds off digits of e
+LINEAR = np.float32(2.0**-14)  # odd functions are linear below it: x^2 is less than the last digit of 1
+FAINT = -11  # the exponent of an e so small that 1 + e, pair or not, rounds off digits of e
 
 
 def _one(x: jax.Array) -> Pair:
@@ -77,6 +77,12 @@ def sigmoid_at(x: Pair) -> jax.Array:
     return in_one_loop(x.head, over(_one(x.head), odds.total).rounded() * odds.against)
 
 
+def sigmoid_parts(x: Pair) -> tuple[Pair, jax.Array]:
+    """y and k of sigmoid(x) = 2^k y"""
+    odds = _odds(x, beside_one=True)
+    return over(_one(x.head), odds.total), -at_least(0, odds.e.k)
+
+
 def bell(x: jax.Array) -> jax.Array:
     return bell_at(exact(x))
 
@@ -87,9 +93,14 @@ def bell_at(x: Pair) -> jax.Array:
     return in_one_loop(x.head, over(odds.e.mantissa(), times(odds.total, odds.total)).rounded() * odds.scale)
 
 
+def bell_parts(x: Pair) -> tuple[Pair, jax.Array]:
+    odds = _odds(x, beside_one=True)
+    return over(odds.e.mantissa(), times(odds.total, odds.total)), -jnp.abs(odds.e.k)
+
+
 def bell_slope(x: jax.Array) -> jax.Array:
     """-e (1 - e) / (1 + e)^3 with e = exp(-x); -x / 8 for small x, whose digits would be flushed from the products"""
-    return jnp.where(jnp.abs(x) < TINY_SQUARE, -x / 8, _falling(x, 0))
+    return jnp.where(jnp.abs(x) < LINEAR, -x / 8, _falling(x, 0))
 
 
 def _falling(x: jax.Array, more: int) -> jax.Array:
@@ -115,7 +126,7 @@ def sech_squared(x: jax.Array) -> jax.Array:
 
 def sech_squared_slope(x: jax.Array) -> jax.Array:
     """-8 e (1 - e) / (1 + e)^3 with e = exp(-2 x); -2 x for small x"""
-    return jnp.where(jnp.abs(x) < TINY_SQUARE, -2 * x, _falling(2 * x, 3))
+    return jnp.where(jnp.abs(x) < LINEAR, -2 * x, _falling(2 * x, 3))
 
 
 def _decaying(x: jax.Array) -> Exponential:
@@ -130,15 +141,15 @@ def softplus(x: jax.Array) -> jax.Array:
 
 def softplus_pair(x: jax.Array) -> Pair:
     """max(x, 0) + log(1 + e)"""
-    return plus(exact(at_least(np.float32(0), x)), _log1p(_decaying(x)))
+    return plus(exact(at_least(np.float32(0), x)), log_one_plus_e(_decaying(x)))
 
 
-def _log1p(e: Exponential) -> Pair:
+def log_one_plus_e(e: Exponential) -> Pair:
     """log(1 + e), for e above 3 / 8 as log 2 + log(1 + (e - 1) / 2)"""
     value = fast_two_sum(*e.value())
     above = value.head > np.float32(2 * LEAST_MANTISSA - 1)
     n = where(above, e.minus_one().scaled(np.float32(0.5)), value)
-    return where(e.k < FEW, _series(e, 1), log1p(n, jnp.where(above, np.float32(1), np.float32(0))))
+    return where(e.k < FAINT, _series(e, 1), log1p(n, jnp.where(above, np.float32(1), np.float32(0))))
 
 
 def _series(e: Exponential, sign: int) -> Pair:
@@ -162,6 +173,6 @@ def log_cosh(x: jax.Array) -> jax.Array:
     quartic = times(square, times(square, fast_two_sum(*polynomial(LOG_COSH, square.rounded()))))
     small = plus(square.scaled(np.float32(0.5)), quartic).rounded()
     head, tail = parts(LN_2, np.float32)
-    far = plus(plus(exact(a), Pair(-head, -tail)), _log1p(_decaying(2 * x))).rounded()
+    far = plus(plus(exact(a), Pair(-head, -tail)), log_one_plus_e(_decaying(2 * x))).rounded()
     y = jnp.where(a < SMALL_COSH, small, jnp.where(a == jnp.inf, a, far))
     return jnp.where(a < np.float32(1e-4), a * (a * np.float32(0.5)), y)

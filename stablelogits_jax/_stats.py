@@ -9,7 +9,7 @@ Rows are [..., n], the classes last. Three habits keep the tails, all derivative
 
 from collections.abc import Callable
 from functools import partial
-from math import isqrt, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._closed import _log1p
+from stablelogits_jax._double_float import Pair, exact, fast_two_sum, opaque, plus, two_sum
 
 
 def flatten(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -37,18 +38,48 @@ def inner(slope: jax.Array, t: jax.Array) -> jax.Array:
     return _sum(slope * as_type(t, slope.dtype))[..., 0]
 
 
-FEW = 10  # numbers, of which XLA:CPU vectorises no sum
+UNITS = 32, 8  # numbers that XLA:CPU computes in vectors, as many as there are; those left of them it takes one by one
+SHORT = 10  # numbers, whose sum XLA:CPU writes out
 
 
 def _sum(x: jax.Array) -> jax.Array:
     """sum x, [..., 1], four numbers at a time: the error of a sum grows with the numbers that are added one after
     another, as XLA:CPU adds those of a small array, and most of all with equal ones, which are rounded alike. A barrier
     keeps XLA from making one sum of two."""
-    while isinstance(x.shape[-1], int) and x.shape[-1] > FEW:
+    while isinstance(x.shape[-1], int) and x.shape[-1] > SHORT:
         quarter = -(-x.shape[-1] // 4)
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 4 * quarter - x.shape[-1])])
         x = jax.lax.optimization_barrier(jnp.sum(x.reshape(*x.shape[:-1], 4, quarter), -2))
     return jnp.sum(x, -1, keepdims=True)
+
+
+def _few_sums(f: Callable, x: jax.Array) -> jax.Array:
+    """Sums of parts of f(x), [..., SHORT or less], of an element-wise f: pairs of numbers, and pairs of pairs, as
+    arrays, in which XLA:CPU vectorises what it does not vectorise within a sum. They have no transpose that is fast."""
+    while x.shape[-1] > SHORT:
+        n = x.shape[-1]
+        width = next((unit * max(1, n // (8 * unit)) for unit in UNITS if n >= 2 * unit), n // 4)
+        ends = range(width, n + 1, width)
+        terms = [f(x[..., end - width : end]) for end in ends]
+        while len(terms) > 1:
+            odd = terms[len(terms) & ~1 :]
+            terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+        rest = [f(x[..., ends[-1] :])] if ends[-1] < n else []
+        x, f = jax.lax.optimization_barrier(jnp.concatenate([*terms, *rest], -1)), lambda x: x
+    return f(x)
+
+
+def _sums(small: jax.Array, tops: jax.Array) -> tuple[Pair, jax.Array]:
+    """sum small, with what each addition rounds off, and sum tops, [..., 1]."""
+
+    def add(a: tuple, b: tuple) -> tuple:
+        s = two_sum(a[0], b[0])
+        return s.head, (a[1] + b[1]) + s.tail, a[2] + b[2]
+
+    zero = jnp.zeros((), small.dtype)
+    axes = (small.ndim - 1,)
+    s, lost, count = jax.lax.reduce((small, jnp.zeros_like(small), tops), (zero, zero, zero), add, axes)
+    return Pair(s[..., None], lost[..., None]), count[..., None]
 
 
 # Statistics of a row ----------------------------------------------------------------------------------------------
@@ -59,6 +90,7 @@ class Stats(NamedTuple):
 
     top: jax.Array  # the largest logit
     total: jax.Array  # sum exp(x - top), in [1, n], or 0 for a row of -inf
+    lost: jax.Array  # what was rounded off it
     log_total: jax.Array  # its logarithm
 
 
@@ -85,32 +117,34 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
     return jnp.minimum(x - top, zero)
 
 
-def _exp_shift(x: jax.Array, top: jax.Array) -> jax.Array:
-    """exp(x - top) = exp(d) (1 + lost), where d = x - top rounded, by up to |d| half-ulps of the exponential.
-
-    What is lost is found by taking the larger in size of x and -top from d first, which is the smaller, as x <= top
-    (Dekker's two-sum). All is clipped, to be
-    finite where exp(d) is 0. The difference of 16-bit logits is hardly rounded in float32.
+def _exact_shift(x: jax.Array, top: jax.Array) -> Pair:
+    """x - top in two parts, of which the first is 0 at the top alone, and below it where the exponential is 0, though
+    finite (Knuth's two-sum). With F the largest float, a row with a top of +inf is moved by -F, so that all that is
+    finite is far below it, and one with a top below -F / 2 by F, so that -inf is. Before that a 0 that no
+    compiler knows takes up the multiply-add, as in `_shift`.
     """
+    dtype = top.dtype
+    largest = float(jnp.finfo(dtype).max)
+    moved = jnp.where(top == jnp.inf, jnp.asarray(-largest, dtype), 0)
+    moved = jnp.where(top < -largest / 2, jnp.asarray(largest, dtype), moved)
+    zero, fence = jax.lax.optimization_barrier((jnp.zeros_like(top), moved))
+    top = jnp.where(top == -jnp.inf, 0, jnp.minimum(top + fence, largest))
+    far = top - jnp.maximum(2000, jnp.abs(top) * 2.0**-20)
+    return two_sum(jnp.minimum(jnp.maximum((as_type(x, dtype) + zero) + fence, far), top), -top)
+
+
+def _exp_shift(x: jax.Array, top: jax.Array) -> jax.Array:
+    """exp(x - top) = exp(d) (1 + lost), where d is x - top rounded: that alone would be up to |d| half-ulps of it. The
+    difference of 16-bit logits is hardly rounded in float32."""
     if x.dtype.itemsize == 2:
         return jnp.exp(_shift(x, top))
-    x, top, zero = _fenced(x, top)
-    large = zero + float(jnp.finfo(top.dtype).max) / 4
-    d = jnp.minimum(x - top, zero)
-    e, d = jnp.exp(d), jnp.maximum(d, -large)
-    x, minus_top = jnp.clip(x, -large, large), jnp.clip(-top, -large, large)
-    return e + e * (jnp.maximum(x, minus_top) - (d - jnp.minimum(x, minus_top)))
+    d = _exact_shift(x, top)
+    e = jnp.exp(d.head)
+    return e + e * d.tail
 
 
-def _above_one(e: jax.Array) -> jax.Array:
-    """sum e - 1 of a row that has a 1, by the sum of the smaller ones and the count of the others: each of many small
-    ones, added to the 1, would be rounded alike. Few are summed in one loop, which is faster."""
-    small, tops = jnp.where(e >= 1, 0, e), jnp.where(e >= 1, jnp.ones_like(e), 0)
-    if not isinstance(e.shape[-1], int) or e.shape[-1] > FEW:
-        return (jnp.sum(tops, -1, keepdims=True) - 1) + _sum(small)
-    zero = jnp.zeros((), e.dtype)
-    rest, count = jax.lax.reduce((small, tops), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (e.ndim - 1,))
-    return ((count - 1) + rest)[..., None]
+def _is_top(x: jax.Array, top: jax.Array) -> jax.Array:
+    return (_shift(x, top) if x.dtype.itemsize == 2 else _exact_shift(x, top).head) >= 0
 
 
 def _rounded(x: jax.Array) -> jax.Array:
@@ -129,52 +163,27 @@ def _stored_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _stored(*primals), tangents[0]
 
 
-LARGE = 4096  # numbers, of which XLA:CPU adds several at once, in a row alone, too
-
-
-def _parts(n: int) -> int:
-    """Into how many parts a row is summed, so that the one that holds the top can be summed again without it."""
-    if not isinstance(n, int):  # a symbol of jax.export
-        return 1
-    most = max(1, min(isqrt(n), n // 100))  # XLA:CPU is slow on shorter parts
-    return next(d for d in range(most, 0, -1) if n % d == 0)
-
-
-def _compensated_sum(parts: jax.Array) -> jax.Array:
-    """[..., q, 1] to [..., 1] with what each addition rounds off (Knuth's two-sum). It has no derivative."""
-
-    def add(a: tuple, b: tuple) -> tuple:
-        s = a[0] + b[0]
-        t = s - a[0]
-        return s, (a[1] + b[1]) + ((a[0] - (s - t)) + (b[0] - t))
-
-    zero = jnp.zeros((), parts.dtype)
-    return sum(jax.lax.reduce((parts, jnp.zeros_like(parts)), (zero, zero), add, (parts.ndim - 2,)), zero)
-
-
 @partial(jax.jit, static_argnames="keep")
 def _stats(x: jax.Array, keep: bool) -> Stats:
     """log sum exp(x - top), with e = exp(x - top), which is 1 at the top:
 
     (1) log(sum e)        0 where the rest is below 6e-8
-    (2) log1p(rest), rest the sum of all e but one of those that are 1, of parts of the row but for the part it is in
+    (2) log1p(rest), rest the number of tops but one, and the sum of the smaller e: of many small ones, added to the 1,
+        each would be rounded alike
 
     With `keep`, e is written once, for the sum and for the slope that follows; a value alone never writes it.
     """
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
-    q = _parts(x.shape[-1])
-    if q == 1:
-        rest = _above_one(_exp_shift(x, top))
+    if keep:
+        x, e, is_top = _exp_shift(x, top), lambda e: e, lambda e: e >= 1
     else:
-        parted = (*x.shape[:-1], q, x.shape[-1] // q)
-        # XLA:CPU writes what is reshaped before it is summed
-        e = _exp_shift(x, top).reshape(parted) if keep else _exp_shift(x.reshape(parted), top[..., None])
-        parts = _sum(e) if x.shape[-1] < LARGE else jnp.sum(e, -1, keepdims=True)
-        holder = jnp.argmax(parts, -2, keepdims=True)
-        held = jnp.take_along_axis(x.reshape(parted), holder, -2)[..., 0, :]
-        holds = jax.lax.broadcasted_iota(holder.dtype, parts.shape, parts.ndim - 2) == holder
-        rest = _above_one(_exp_shift(held, top)) + _compensated_sum(jnp.where(holds, 0, parts))
-    return Stats(top, 1 + rest, _log1p(rest))
+        e, is_top = (lambda x: _exp_shift(x, top)), (lambda x: _is_top(x, top))
+    parts = [lambda x: jnp.where(is_top(x), 0, e(x)), lambda x: jnp.where(is_top(x), jnp.ones_like(x, top.dtype), 0)]
+    long = isinstance(x.shape[-1], int) and x.shape[-1] > SHORT
+    small, tops = _sums(*(_few_sums(f, x) if long else f(x) for f in parts))
+    rest = plus(exact(tops - 1), small)
+    rest, total = fast_two_sum(*rest), fast_two_sum(*plus(exact(opaque(1, top.dtype)), rest))
+    return Stats(top, *total, _log1p(rest.head) + rest.tail / jnp.where(total.head == 0, 1, total.head))
 
 
 def with_stats(core: Callable, keep: bool = False) -> Callable:

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax import _log_kernels, _sigmoid_kernels
-from stablelogits_jax._closed import _exp, _exp_parts, _expm1, _log1p, _one_plus, _square, _unflushed
+from stablelogits_jax._closed import _exp, _exp_parts, _expm1, _log1p, _unflushed
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import parts, polynomial
+from stablelogits_jax._double_float import fast_two_sum, opaque, parts, polynomial, square_in_parts
 from stablelogits_jax._series import INV_E, LN_2, economized, log_cosh_series
 
 # The sigmoid family -----------------------------------------------------------------------------------------------
@@ -36,9 +36,9 @@ def _sigmoid(x: jax.Array) -> jax.Array:
         e = jnp.exp(jnp.minimum(x, -x))
         return jnp.where(x >= 0, 1, e) / (1 + e)
     scale, y, rest = _exp_parts(jnp.minimum(x, -x))
-    m, lost = _one_plus(y)
+    m, lost = fast_two_sum(opaque(1, y.dtype), y)
     lost = lost + rest
-    total, more = _one_plus(scale * m)
+    total, more = fast_two_sum(opaque(1, m.dtype), scale * m)
     share = jnp.where(x >= 0, 1, scale * m) / total
     return share + share * (jnp.where(x >= 0, 0, lost / m) - (more + scale * lost) / total)
 
@@ -50,9 +50,9 @@ def _bell(x: jax.Array) -> jax.Array:
         e = jnp.exp(-jnp.abs(x))
         return e / ((1 + e) * (1 + e))
     scale, y, rest = _exp_parts(-jnp.abs(x))
-    m, lost = _one_plus(y)
+    m, lost = fast_two_sum(opaque(1, y.dtype), y)
     lost = lost + rest
-    total, more = _one_plus(scale * m)
+    total, more = fast_two_sum(opaque(1, m.dtype), scale * m)
     product = m / (total * total)
     return scale * (product + product * (lost / m - 2 * (more + scale * lost) / total))
 
@@ -116,16 +116,15 @@ def _log_cosh(x: jax.Array) -> jax.Array:
     (1) log((exp(a) + exp(-a)) / 2)        overflows from a = 89
     (2) a - log 2 + log1p(exp(-2 a))       cancels to 0 for small a, where the truth is a^2 / 2
     (3) a^2 / 2 + a^4 (-1 / 12 + ...)        for a < 0.8, the square in two parts
+    (4) a^2 / 2        for tiny a: the second part of the square is flushed long before its first
     """
     a = jnp.abs(x)
     small = a < 0.8
-    square, rest = _square(jnp.where(small, a, 0))
+    square, rest = square_in_parts(jnp.where(small, a, 0))
     c = polynomial(LOG_COSH, square + rest).rounded()
     series = 0.5 * square + (rest * (0.5 + (2 * square + rest) * c) + square * (square * c))
     head, tail = parts(LN_2, x.dtype)
-    series = jnp.where(
-        a < 1e-8, 0.5 * (a * a), series
-    )  # the second part of the square is flushed long before its first
+    series = jnp.where(a < 1e-8, 0.5 * (a * a), series)
     return jnp.where(small, series, ((a - head) - tail) + _log1p.closed(_exp(-2 * a)))
 
 
@@ -247,7 +246,7 @@ def _log_times_e(p: jax.Array) -> jax.Array:
     head, tail = parts(INV_E, p.dtype)
     near = (p > 0.25) & (p < 0.5)
     y, _, shift = _unflushed(p)
-    return jnp.where(near, _log1p(((p - head) - tail) / head), 1 + (jnp.log(y) - shift))
+    return jnp.where(near, _log1p.closed(((p - head) - tail) / head), 1 + (jnp.log(y) - shift))
 
 
 @core(float32=_log_kernels.entr)

@@ -1,21 +1,24 @@
 """Value, slope and curvature of every function, in every float type, by every way of running it."""
 
 import pytest
-from checks import FIGURES, PLAIN, WAYS, check_accuracy, check_findings, each, ratchet
+from checks import AS_COMMITTED, FIGURES, PLAIN, WAYS, check_accuracy, check_findings, each, ratchet
 
 from stablelogits_jax.verify._figures import worst
-from stablelogits_jax.verify._measure import measure
+from stablelogits_jax.verify._measure import Noted, measure
 from stablelogits_jax.verify._specs import SPECS
 
 
 @each(SPECS)
 def test_compiled(spec, dtype):
-    """Within the budget, and no worse than committed."""
-    findings = measure(spec.ours(), spec, dtype)
+    """Within the budget, and no worse than committed figures, which are of this code: after a change, --write."""
+    noted = Noted()
+    findings = measure(spec.ours(), spec, dtype, noted)
     check_findings(findings, spec)
     for order, (ulps, _) in worst(findings).items():
         before = FIGURES["grid"][str(spec)][dtype.name][order][0]
         assert ulps <= ratchet(before), f"{order}: {ulps} ulps, {before} committed"
+    if AS_COMMITTED:
+        assert FIGURES["grid"][str(spec)][dtype.name]["code"] == noted.code, "the code has changed"
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "jit"])

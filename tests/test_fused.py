@@ -151,3 +151,15 @@ def test_temperature(size, temperature):
     gradient = jax.jit(jax.grad(lambda x: jnp.sum(loss(x))))
     assert jnp.all(loss(x) == 0)
     assert jnp.all(gradient(x) == 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+def test_near_the_lowest_number(n):
+    """Rows whose top is below minus half of the largest number, behind a product."""
+    rng = np.random.default_rng(n)
+    softmax = jax.jit(lambda z, c: sl.softmax(z * c))
+    log_sum = jax.jit(lambda z, c: sl.logsumexp(z * c, axis=-1))
+    for _ in range(60):
+        z, c = jnp.asarray(-rng.uniform(2.6, 3.4, n) * 1e38, jnp.float32), jnp.float32(rng.uniform(0.66, 0.99))
+        np.testing.assert_allclose(jnp.sum(softmax(z, c)), 1, rtol=1e-6)
+        np.testing.assert_allclose(log_sum(z, c), jnp.max(z * c), rtol=1e-6)

@@ -29,6 +29,8 @@ MASKED = {
     "masked_mean, weights": lambda x, where: sl.masked_mean(x, where=where, weights=Y, axis=-1),
     "sigmoid_binary_cross_entropy": lambda x, where: sl.sigmoid_binary_cross_entropy(x, Y, where=where),
     "sigmoid_binary_cross_entropy, labels": lambda y, where: sl.sigmoid_binary_cross_entropy(X, y, where=where),
+    "sigmoid_focal_loss": lambda x, where: sl.sigmoid_focal_loss(x, Y, 0.25, where=where),
+    "sigmoid_focal_loss, labels": lambda y, where: sl.sigmoid_focal_loss(X, jnp.abs(y) / 20, where=where),
     "softmax_cross_entropy": lambda x, where: sl.softmax_cross_entropy(x, Y, where=where),
     "softmax_cross_entropy, labels": lambda y, where: sl.softmax_cross_entropy(X, y, where=where),
     "softmax_cross_entropy, options": lambda x, where: sl.softmax_cross_entropy(

@@ -39,6 +39,11 @@ def masked_shares(dtype):
     return x, y, generator().random(x.shape) < 0.7
 
 
+def kept(scale):
+    """The scale, and 0 where the example is masked."""
+    return lambda truth, x, y, where: scale(truth, x, y) * where.reshape(-1, *(1,) * (truth.ndim - 1))
+
+
 BINARY_LIMITS = (
     Limit((inf, 1), 0, (0, None)),
     Limit((-inf, 0), 0, (0, None)),
@@ -106,5 +111,15 @@ BINARIES = (
         ),
         peer="optax.losses.sigmoid_focal_loss",
         options="alpha, gamma",
+    ),
+    Spec(
+        "sigmoid_focal_loss",
+        lambda x, y, where: focal(x, y) if where else mpf(0),
+        masked_shares,
+        budget=(6, 8, 12),
+        wrt=(0, 1),
+        call=lambda f: lambda x, y, where: f(x, y, where=where),
+        scale=(kept(focal_value), kept(focal_slope), kept(focal_curvature)),
+        options="where",
     ),
 )

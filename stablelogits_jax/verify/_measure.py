@@ -1,5 +1,6 @@
 """An implementation beside the truth: the worst error on a grid, for value, slope and curvature."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -82,6 +83,25 @@ def derivatives(f: Callable, args: Sequence[jax.Array], wrt: Sequence[int], orde
 
 def _at(g: Callable, moving: Sequence[jax.Array], i: int, x: jax.Array) -> jax.Array:
     return g(*moving[:i], x, *moving[i + 1 :])
+
+
+def digest(lowered: jax.stages.Lowered) -> str:
+    """Of what JAX lowers, before XLA: the code that a figure is of."""
+    return hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
+
+
+class Noted:
+    """`jax.jit`, and the digest of what it lowered last."""
+
+    code = ""
+
+    def __call__(self, f: Callable) -> Callable:
+        def run(*args: Any) -> Any:
+            lowered = jax.jit(f).lower(*args)
+            self.code = digest(lowered)
+            return lowered.compile()(*args)
+
+        return run
 
 
 def measure(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit, order: int = 2) -> list[Finding]:

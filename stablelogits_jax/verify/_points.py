@@ -3,8 +3,10 @@
 The numbers are the same in every run: `points(name)` is the published set.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -21,38 +23,31 @@ COUNT = 100_000
 CHUNK = 1_000
 EXPONENTS = 1074  # of the smallest subnormal number
 
+LN_2, INV_E = 0.6931471805599453, 0.36787944117144233
+LOG_3_8, LOG_5_16 = 0.9808292530117262, 1.1631508098056809  # but for their signs
+
 # Where functions cross zero or forms give way to one another: from these points outwards by 1, 2, 4, ... ulps.
 POINTS = (
-    0.0,
-    2.0**-20,
-    0.1,
-    0.25,
-    0.35,
-    np.exp(-1),
-    0.5,
-    np.log(2),
-    0.75,
-    1.0,
-    1.6,
-    2.0,
-    17.0,
-    37.0,
-    354.0,
-    708.0,
-    744.0,
+    *(0.0, 1e-8, 2.0**-20, 0.1, 0.25, 0.3125, 0.35, INV_E, 0.375, 0.42, 0.5, LN_2, 0.75, 0.8),
+    *(LOG_3_8, 1.0, LOG_5_16, 1.6, 2.0, 17.0, 20.0, 37.0, 40.0, 354.0, 708.0, 744.0),
 )
+
+
+def _all_sizes(rng: np.random.Generator, low: int, high: int, count: int) -> np.ndarray:
+    """Numbers in [2^low, 2^high), every exponent alike, by exact operations: the same on every machine."""
+    return np.ldexp(rng.uniform(1, 2, count), rng.integers(low, high, count))
 
 
 def points(name: str, count: int = COUNT) -> np.ndarray:
     """Numbers that the function is defined on: a quarter of all magnitudes, a quarter where exp is alive, a quarter
     near 0, and a quarter near the points where forms change or the exponent of exp(x) does, k log(2) / 2."""
     rng = np.random.default_rng(20240229)
-    halves = np.arange(1, 2150) * (np.log(2) / 2)
+    halves = np.arange(1, 2150) * (LN_2 / 2)
     centres = rng.choice(np.concatenate([np.repeat(POINTS, 100), halves]), count)
-    away = np.spacing(centres) * np.exp2(rng.uniform(0, 52, count)) * rng.choice([-1, 1], count)
-    magnitudes, alive = np.exp2(rng.uniform(-1022, 1024, count)), rng.uniform(0, 745, count)
+    away = np.spacing(centres) * _all_sizes(rng, 0, 52, count) * rng.choice([-1, 1], count)
+    magnitudes, alive = _all_sizes(rng, -1022, 1024, count), rng.uniform(0, 745, count)
     low, high = DOMAINS[name]
-    kept = []
+    parts = []
     for part in (magnitudes, alive, rng.uniform(0, 3, count), np.abs(centres + away)):
         x = part * rng.choice([-1, 1], count)
         if np.isinf(high) != np.isinf(low):
@@ -60,16 +55,22 @@ def points(name: str, count: int = COUNT) -> np.ndarray:
         if high == 1:  # the magnitudes, and their distances from 1
             x = np.where(part > 1, 1 / np.maximum(part, 1), part)
             x = np.where(rng.integers(0, 2, count) == 0, x, 1 - x)
-        kept.append(x[(x > low) & (x < high)][: count // 4])
-    return np.concatenate(kept)
+        parts.append(x[(x > low) & (x < high)][: count // 4])
+    return np.concatenate(parts)
+
+
+def key(name: str) -> str:
+    """A digest of the code, and one of the numbers."""
+    return f"{code(name, 'float64')} {hashlib.sha256(points(name).tobytes()).hexdigest()[:16]}"
 
 
 def measured(name: str, folder: Path, count: int = COUNT) -> Iterator[tuple[int, list[Tally], list[Tally]]]:
-    """How many numbers are done, our tallies, and the peer's, or none. The folder keeps what was found at the end."""
+    """How many numbers are done, our tallies, and the peer's, or none. The folder keeps what was found at the end, and
+    of what versions the peer is."""
     file, spec = folder / f"{name}.json", next(spec for spec in SPECS if spec.name == name)
-    digest = code(name, "float64")
+    digest, versions = key(name), {"jax": jax.__version__, "optax": version("optax")}
     before = kept(file, digest)
-    if before:
+    if before and versions.items() <= before.items():
         ours, peer = ([Tally(*tally) for tally in before[key]] for key in ("ours", "peer"))
         yield before["count"], ours, peer
         return
@@ -81,7 +82,7 @@ def measured(name: str, folder: Path, count: int = COUNT) -> Iterator[tuple[int,
         exact = [Exact.of(np.array([truth[order].flat[0] for truth in truths])) for order in range(len(ORDERS))]
         found = [total([a, _tallies(f, chunk, exact)]) for a, f in zip(found, implementations, strict=True)]
         yield start + chunk.size, found[0], (found[1:] or [[]])[0]
-    keep(file, digest, count=x.size, ours=found[0], peer=(found[1:] or [[]])[0])
+    keep(file, digest, **versions, count=x.size, ours=found[0], peer=(found[1:] or [[]])[0])
 
 
 def _tallies(f: Callable, x: np.ndarray, exact: list[Exact]) -> list[Tally]:

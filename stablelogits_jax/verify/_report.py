@@ -25,7 +25,7 @@ def report(figures: dict[str, Any]) -> str:
         "XLA flushes subnormal results to zero on most backends: results whose truth is normal are measured. Subnormal "
         "inputs are among the numbers; where their digits count they are decoded from their bits.",
         "## Functions of one number, float32: every one of the 2^32 numbers",
-        "The peers are measured on each 256th number. The truth is a float64 form of other code, itself held to "
+        "The peers are measured on each 255th number. The truth is a float64 form of other code, itself held to "
         "mpmath below.",
         *_one_number(numbers, "float32"),
         "## Functions of one number, 16-bit types: every one of the 65,536 numbers",
@@ -39,11 +39,13 @@ def report(figures: dict[str, Any]) -> str:
         "(`stablelogits_jax/verify/_scales.py`).",
         *_grid(figures["grid"]),
         "## Rows, number by number",
-        "Worst error of any number of a row or of its derivatives, in unit roundoffs u of the result's type (half an "
-        "ulp of a number just above a power of two), of rows of 1 to 131,072 classes: random, ties, one class "
-        "dominant, spread to 1e4, offset to 1e8, absent classes. A derivative's u is one of the terms that cancel in "
-        "it, with the tangent's common part taken out (`stablelogits_jax/verify/_rowwise.py`). Results so small that "
-        "XLA flushes what is a roundoff of them are left out. Losses of 16-bit logits are float32.",
+        "Worst error of any number of a row or of its derivatives, and the peer's after the stroke, in unit roundoffs "
+        "u of the result's type (half an ulp of a number just above a power of two), of rows of 1 to 131,072 classes, "
+        "powers of two and primes among their numbers: random, ties, one class dominant, spread to 1e4, offset to "
+        "1e8, absent classes; Hessian-vector products by forward over reverse, reverse over reverse and reverse over "
+        "forward mode. A derivative's u is one of the terms that cancel in it, with the tangent's common part taken "
+        "out (`stablelogits_jax/verify/_row_truths.py`). Results so small that XLA flushes what is a roundoff of them "
+        "are left out. Losses of 16-bit logits are float32.",
         *_rows(figures["rows"]),
     ]
     return "\n\n".join(parts) + "\n"
@@ -87,14 +89,22 @@ def _grid(grid: dict[str, Any]) -> list[str]:
 
 
 def _rows(rows: dict[str, Any]) -> list[str]:
-    lines = []
+    lines, headings = [], []
     for name, types in rows.items():
         for dtype, found in types.items():
-            cells = [f"{error:.2f} ({family}, {n:,})" for error, _, family, n, _ in found.values()]
-            broken = sum(entry[-1] for entry in found.values())
+            ours, peer = found["ours"], found["peer"]
+            headings, cells = list(ours), []
+            for what, (error, _, family, n, _) in ours.items():
+                theirs = f" / {_error(peer[what])}" if peer else ""
+                cells.append(f"{error:.2f} ({family}, {n:,}){theirs}")
+            broken = sum(entry[-1] for entry in ours.values())
             lines.append([f"`{name}`", dtype, *cells, str(broken or "")])
-    headings = next(iter(next(iter(rows.values())).values()))
     return [_table(["", "type", *headings, "NaN/Inf"], lines)]
+
+
+def _error(entry: list) -> str:
+    error, *_, broken = entry
+    return "NaN/Inf" if broken else ulps(error)
 
 
 def _each(types: dict[str, Any]) -> list[tuple[float, list[float]]]:

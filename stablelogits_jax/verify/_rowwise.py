@@ -1,10 +1,4 @@
-"""Rows of logits, number by number: how far each is from closed forms in a wider type.
-
-The wider type is the x86 long double, with 11 bits more than float64. Its exponential of a difference that is not
-rounded (see `_exp_of_difference`), and its sums in trees of 131,072 terms, err by some 30 of its units, and nothing in
-the forms cancels beyond the scale that an error is measured by: they are right to 0.02 units of float64. The tests hold
-them to mpmath on short rows.
-"""
+"""Rows of logits, number by number: how far each is from closed forms in a wider type (`_row_truths.py`)."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax._checks import compute_type
-from stablelogits_jax.verify._measure import float64_where_needed
+from stablelogits_jax.verify._measure import digest, float64_where_needed
+from stablelogits_jax.verify._row_truths import WIDE, Rows, farthest, truths
+from stablelogits_jax.verify._spec import imported
+from stablelogits_jax.verify._specs import SPECS
 
-WIDE = np.longdouble if np.finfo(np.longdouble).nmant >= 63 else np.float64
-SIZES = (1, 2, 3, 10, 31, 1000, 32768, 131072)
+# Powers of two, primes, vocabularies; the longest have few rows.
+SIZES = (1, 2, 3, 10, 31, 199, 1000, 4099, 32768, 50257, 99991, 131072)
 RESULTS = {"value": 0, "gradient": 1, "directional derivative": 1, "Hessian-vector product": 2}  # with their orders
 
 
@@ -69,16 +66,6 @@ def absent(rng: np.random.Generator, count: int, n: int) -> np.ndarray:
 FAMILIES = {f.__name__: f for f in (random, ties, dominant, spread, offset, absent)}
 
 
-class Rows(NamedTuple):
-    """Logits; what gradients and Hessians are multiplied by; and labels, as shares and as a class of each row."""
-
-    x: np.ndarray
-    w: np.ndarray
-    v: np.ndarray
-    y: np.ndarray
-    label: np.ndarray
-
-
 def rows(family: str, n: int, dtype: Any, count: int) -> Rows:
     """The same rows in every run. Their labels are the top and any class in turn; one row in three has one-hot shares,
     and the others have shares of all classes or of half of them, that are present."""
@@ -93,99 +80,6 @@ def rows(family: str, n: int, dtype: Any, count: int) -> Rows:
     shares = present * rng.exponential(size=x.shape) * (rng.random(x.shape) < _cycle(count, 1, 0.5)) + 1e-3 * hot
     y = np.where(_cycle(count, 0, 0, 1) == 1, hot, shares / np.sum(shares, -1, keepdims=True))
     return Rows(x, w, v, y.astype(dtype), label.astype(np.int32))
-
-
-# Their truths -----------------------------------------------------------------------------------------------------
-
-
-def _sum(a: np.ndarray) -> np.ndarray:
-    return np.sum(a, -1, keepdims=True)
-
-
-def _exp_of_difference(x: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """exp(x - top) = exp(d) (1 + lost), with x - top = d + lost exactly (Knuth's two-sum)."""
-    finite = np.where(np.isinf(x), top, x)
-    d = finite - top
-    back = d - finite
-    lost = (finite - (d - back)) - (top + back)
-    return np.where(np.isinf(x), 0, np.exp(d) * (1 + lost))
-
-
-def truths(of: Rows) -> dict[str, list[tuple[np.ndarray, np.ndarray | float]]]:
-    """Of each function the results in the order of RESULTS, and the scales of the terms that cancel in them.
-
-    With t the top class, p = e / total, and sum' the sum without t, where 1 - p_t = sum' p:
-        log total         = log1p(sum' e)
-        surprisal s_i     = log total + (x_t - x_i)            no term is negative, and the scale is the truth
-        logsumexp         = x_t + log total                    may cross 0: scale |x_t|
-    Any constant may be taken from w and v where a row sums to 0. With a = w - w_t and b = v - v_t
-        softmax' w        = p_i (a_i - m(a))                   m(a) = sum' p a; scale p_i (|a_i| + m(|a|))
-        softmax'' w v     = p_i ((a_i - m(a)) (b_i - m(b)) - c)        c = sum' p a b - m(a) m(b), and at t what is
-                            p_t (2 m(a) m(b) - sum' p a b)             left; the scale has all terms, products and sums
-        balance(w)_i      = w_i - p_i sum w, at t w_t sum' p - p_t sum' w; scale: the sum of both terms' sizes
-    balance is log_softmax' transposed, and for labels minus the slope of the cross entropy. Its slope is
-    -(softmax' v) sum w, whose sum may cancel too. For one label, no term of it cancels: its scale is the truth.
-    """
-    x, w, v, y = (a.astype(WIDE) for a in of[:4])
-    hot = np.arange(x.shape[-1]) == of.label[:, None]
-    is_top = np.arange(x.shape[-1]) == np.argmax(x, -1)[:, None]
-    top = np.max(x, -1, keepdims=True)
-
-    def others(a: np.ndarray) -> np.ndarray:
-        return _sum(np.where(is_top, 0, a))
-
-    e = _exp_of_difference(x, top)
-    log_total = np.log1p(others(e))
-    p, surprisal = e / _sum(e), log_total + (top - x)
-    a, b = w - _sum(w * is_top), v - _sum(v * is_top)
-
-    def mean(a: np.ndarray) -> np.ndarray:
-        return others(p * a)
-
-    def size(a: np.ndarray) -> np.ndarray:
-        return np.abs(a) + mean(np.abs(a))
-
-    def softmax_slope(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return p * (a - mean(a)), p * size(a)
-
-    def balance(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at_top = w * others(p) - p * others(w)
-        size_at_top = np.abs(w) * others(p) + p * others(np.abs(w))
-        rest = np.abs(w) + p * _sum(np.abs(w))
-        return np.where(is_top, at_top, w - p * _sum(w)), np.where(is_top, size_at_top, rest)
-
-    def times(factor: np.ndarray, pair: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        return _sum(factor) * pair[0], _sum(np.abs(factor)) * pair[1]
-
-    product = mean(a * b)
-    curvature = np.where(is_top, 2 * mean(a) * mean(b) - product, (a - mean(a)) * (b - mean(b)) - product)
-    curvature = p * (curvature + np.where(is_top, 0, mean(a) * mean(b)))
-    curvature_scale = p * (size(a) * size(b) + mean(np.abs(a * b)) + mean(np.abs(a)) * mean(np.abs(b)))
-    slope, scale = balance(y)
-    share = np.where(y > 0, y, 0) * np.where(y > 0, surprisal, 0)
-    in_v = _sum(p * v), _sum(p * np.abs(v))
-    return {
-        "logsumexp": [(top + log_total, np.abs(top)), (p, 0.0), in_v, softmax_slope(b)],
-        "softmax": [(p, 0.0), softmax_slope(a), softmax_slope(b), (curvature, curvature_scale)],
-        "log_softmax": [
-            (-surprisal, 0.0),
-            balance(w),
-            (b - mean(b), size(b)),
-            times(-w, softmax_slope(b)),
-        ],
-        "softmax_cross_entropy": [
-            (_sum(share), 0.0),
-            (-slope, scale),
-            (-_sum(slope * v), _sum(scale * np.abs(v))),
-            times(y, softmax_slope(b)),
-        ],
-        "softmax_cross_entropy_with_integer_labels": [
-            (_sum(np.where(hot, surprisal, 0)), 0.0),
-            (-balance(hot.astype(WIDE))[0], 0.0),
-            (-_sum(balance(hot.astype(WIDE))[0] * v), _sum(np.abs(balance(hot.astype(WIDE))[0] * v))),
-            softmax_slope(b),
-        ],
-    }
 
 
 # Their measure ----------------------------------------------------------------------------------------------------
@@ -210,18 +104,25 @@ class Finding(NamedTuple):
     broken: int  # NaN, or infinite where the truth is a finite number of the type
 
 
-def results(f: Callable, of: Rows) -> tuple[jax.Array, ...]:
-    """In the order of RESULTS. A number of each row is differentiated as it is, a row of numbers times w."""
+def results(f: Callable, of: Rows) -> list[list[jax.Array]]:
+    """In the order of RESULTS, the last by forward over reverse, reverse over reverse and reverse over forward mode. A
+    number of each row is differentiated as it is, a row of numbers times w."""
     x, w, v, y, label = (jnp.asarray(a) for a in of)
 
     def value(x: jax.Array) -> jax.Array:
         return f(x, y, label)
 
-    def gradient(x: jax.Array) -> jax.Array:
-        out, pullback = jax.vjp(value, x)
-        return pullback(jnp.ones_like(out) if out.ndim < x.ndim else w)[0]
+    def pulled(f: Callable, out_dot: jax.Array) -> Callable:
+        return lambda x: jax.vjp(f, x)[1](out_dot)[0]
 
-    return value(x), gradient(x), jax.jvp(value, (x,), (v,))[1], jax.jvp(gradient, (x,), (v,))[1]
+    def pushed(f: Callable) -> Callable:
+        return lambda x: jax.jvp(f, (x,), (v,))[1]
+
+    out = value(x)
+    out_dot = jnp.ones_like(out) if out.ndim < x.ndim else w
+    gradient, directional = pulled(value, out_dot), pushed(value)
+    products = [f(x) for f in (pushed(gradient), pulled(gradient, v), pulled(directional, out_dot))]
+    return [[out], [gradient(x)], [directional(x)], products]
 
 
 def errors(
@@ -244,19 +145,53 @@ def _least(dtype: Any, n: int, order: int) -> float:
     return float(info.tiny) / float(info.eps) * (1 if order == 0 else 16 * n)
 
 
+Implementation = tuple[str, Callable | None]  # the name of a function, and what is measured for it: None is our own
+
+
 def measured(
-    name: str, dtype: Any, sizes: tuple[int, ...] = SIZES, count: int = 0, f: Callable | None = None
-) -> Iterator[Finding]:
-    """The worst of each result over all families and these sizes, `count` rows of each."""
-    f = partial(FUNCTIONS[name], f or getattr(import_module("stablelogits_jax"), name))
-    found = {}
+    implementations: list[Implementation], dtype: Any, sizes: tuple[int, ...] = SIZES, count: int = 0
+) -> list[dict[str, Finding]]:
+    """Of each the worst of each result over all families and these sizes, `count` rows of each."""
+    found: list[dict[str, Finding]] = [{} for _ in implementations]
     with float64_where_needed(dtype):
-        run = jax.jit(lambda of: results(f, Rows(*of)))
+        runs = [_run(*implementation) for implementation in implementations]
         for n in sizes:
             for family in FAMILIES:
-                of = rows(family, n, jnp.dtype(dtype), count or (12 if n <= 1000 else 1))
-                for what, got, exact in zip(RESULTS, run(tuple(of)), truths(of)[name], strict=True):
-                    error, broken = errors(np.asarray(got), *exact, _least(dtype, n, RESULTS[what]))
-                    finding = Finding(what, float(np.max(error)), str(got.dtype), family, n, int(np.sum(broken)))
-                    found[what] = max(found.get(what, finding), finding, key=lambda a: (a.broken, a.error))
-    yield from found.values()
+                of = rows(family, n, jnp.dtype(dtype), count or (12 if n <= 1000 else 3))
+                exact = truths(of)
+                for (name, _), run, before in zip(implementations, runs, found, strict=True):
+                    for finding in _findings(run(tuple(of)), exact[name], dtype, family, n):
+                        worst = before.get(finding.what, finding)
+                        before[finding.what] = max(worst, finding, key=lambda a: (a.broken, a.error))
+    return found
+
+
+def _run(name: str, f: Callable | None) -> Any:
+    f = partial(FUNCTIONS[name], f or getattr(import_module("stablelogits_jax"), name))
+    return jax.jit(lambda of: results(f, Rows(*of)))
+
+
+def code(name: str, dtype: str) -> list[str]:
+    """Digests of what is measured, for rows that are summed at once and in parts."""
+    with float64_where_needed(dtype):
+        return [digest(_run(name, None).lower(tuple(rows("random", n, jnp.dtype(dtype), 2)))) for n in (10, 100)]
+
+
+def _findings(got: list, exact: list, dtype: Any, family: str, n: int) -> Iterator[Finding]:
+    for what, all_got, truth in zip(RESULTS, got, exact, strict=True):
+        for result in map(np.asarray, all_got):
+            error, broken = errors(result, *truth, _least(dtype, n, RESULTS[what]))
+            yield Finding(what, float(np.max(error)), str(result.dtype), family, n, int(np.sum(broken)))
+
+
+def peer(name: str) -> Callable | None:
+    return imported(next(spec for spec in SPECS if str(spec) == name).peer)
+
+
+def check_truths() -> None:
+    """The truths of short rows beside mpmath."""
+    for family in FAMILIES:
+        for n in (1, 2, 7, 20):
+            far = farthest(rows(family, n, jnp.dtype("float64"), 6))
+            if not far <= 0.05:
+                raise SystemExit(f"rows of {n} classes, {family}: their truths are {far} u off")

@@ -76,14 +76,17 @@ class Spec:
         return self.call(getattr(import_module("stablelogits_jax"), self.name))
 
     def peers(self) -> Callable | None:
-        """The peer, or None where there is none or its library is not installed."""
-        if self.peer is None:
-            return None
-        module, _, name = self.peer.rpartition(".")
-        try:
-            return self.call(getattr(import_module(module), name))
-        except (ImportError, AttributeError):
-            return None
+        peer = imported(self.peer)
+        return None if peer is None else self.call(peer)
+
+
+def imported(path: str | None) -> Callable | None:
+    """What a dotted name stands for, or None where there is none or its library is not installed."""
+    module, _, name = (path or "").rpartition(".")
+    try:
+        return getattr(import_module(module), name) if path else None
+    except (ImportError, AttributeError):
+        return None
 
 
 @cache

@@ -5,7 +5,6 @@ it to mpmath within 8 of its ulps, which is 1e-8 of float32's. Blocks of 2^22 nu
 be cut into shards and resumed, and a part of the blocks' numbers, of all blocks alike, is a stratified sample.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stablelogits_jax.verify._measure import float64_where_needed
+from stablelogits_jax.verify._measure import digest, float64_where_needed
 
 BLOCK = 22  # bits of the numbers in a block; the others, sign and exponent among them, number the blocks
 BLOCKS = 1 << (32 - BLOCK)
@@ -40,7 +39,9 @@ DOMAINS = {
 
 class Tally(NamedTuple):
     """Of one order: how many results were measured, how many are over half an ulp off (and by how much the worst, at
-    which number), and how many are NaN, or infinite where the truth is finite in the type."""
+    which number), and how many are broken: NaN, infinite where the truth is finite in the type, finite where it is
+    beyond the type, or a normal number where it is far below one. The committed sweeps are older than the last two
+    counts, which the samples of the tests have."""
 
     measured: int = 0
     over_half: int = 0
@@ -77,15 +78,13 @@ def orders(f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def code(name: str, dtype: str = "float32") -> str:
-    """A digest of what JAX lowers of the function, its slope and its curvature, before XLA: the code that a figure is
-    of."""
+    """A digest of the function, its slope and its curvature."""
     with float64_where_needed("float64"):
         like = jax.ShapeDtypeStruct((8,), jnp.dtype(dtype))
-        lowered = jax.jit(partial(orders, _public(name))).lower(like)
-    return hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
+        return digest(jax.jit(partial(orders, _public(name))).lower(like))
 
 
-def _unflushed(x: jax.Array) -> jax.Array:
+def _in_float64(x: jax.Array) -> jax.Array:
     """x in float64, which XLA's own conversion makes of a subnormal number, flushed to 0 first."""
     info = jnp.finfo(x.dtype)
     bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}"))
@@ -97,7 +96,7 @@ def _unflushed(x: jax.Array) -> jax.Array:
 def _tally(name: str, f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
     """Five counts of each order, over the numbers that the function is defined on and the normal results of f."""
     info, (low, high) = jnp.finfo(x.dtype), DOMAINS[name]
-    wide = _unflushed(x)
+    wide = _in_float64(x)
     asked = (wide > low) & (wide < high) & jnp.isfinite(wide)
     inside = 0.5 if low >= 0 else -0.5
     x, wide = jnp.where(asked, x, inside), jnp.where(asked, wide, inside)
@@ -111,7 +110,10 @@ def _tally(name: str, f: Callable, x: jax.Array) -> tuple[jax.Array, ...]:
         error = jnp.where(normal & finite, jnp.abs(got.astype(jnp.float64) - truth) / ulp, 0)
         may_round_to_infinity = size >= float(info.max) * (1 + 2.0 ** (-info.nmant - 3))
         worst = jnp.argmax(error)
-        broken = jnp.sum(asked & jnp.isfinite(truth) & (jnp.isnan(got) | (~finite & ~may_round_to_infinity)))
+        beyond = finite & (size >= 2.0**info.maxexp)
+        large = finite & (size < float(info.tiny) / 2) & (jnp.abs(got) >= float(info.tiny))
+        wrong = jnp.isnan(got) | (~finite & ~may_round_to_infinity) | beyond | large
+        broken = jnp.sum(asked & jnp.isfinite(truth) & wrong)
         counts += [jnp.sum(normal), jnp.sum(error > 0.5), broken, error[worst], wide[worst]]
     return tuple(counts)
 
@@ -170,7 +172,7 @@ def kept(file: Path, code: str) -> dict[str, Any]:
 
 def keep(file: Path, code: str, **found: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"code": code, "jax": jax.__version__, **found}) + "\n")
+    file.write_text(json.dumps({"code": code, **found}) + "\n")
 
 
 def swept(
@@ -190,7 +192,7 @@ def swept(
     for done, (_, found) in enumerate(sweep(name, blocks[first:]), first + 1):
         tallies = total([tallies, found])
         if done % every == 0 or done == len(blocks):
-            keep(file, digest, done=done, of=len(blocks), tallies=tallies)
+            keep(file, digest, jax=jax.__version__, done=done, of=len(blocks), tallies=tallies)
         yield done, tallies
 
 
