@@ -45,7 +45,12 @@ _WHOLE_DIFFERENCE = Reason(
     2.2,
     dtype="float32",
 )
-_IN_FLOAT32 = Reason("exp is computed in float32, by the peer in bfloat16", 3.6, measure=VALUE, dtype="bfloat16")
+_IN_FLOAT32 = Reason(
+    "exp is computed in float32, by the peer in bfloat16, and the row is converted once more, to count its tops",
+    4,
+    measure=VALUE,
+    dtype="bfloat16",
+)
 _SUMS_OF_LABELS = Reason(
     "the sums of the labels and of the slope over the others, which is the slope of a class with p > 1/2",
     1.7,

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax import _log_kernels, _sigmoid_kernels
-from stablelogits_jax._closed import _log, _log1p, _unflushed
+from stablelogits_jax._closed import _log1p, _unflushed
 from stablelogits_jax._core import core, define_slopes, wide
 from stablelogits_jax._univariate import (
     _bell,
     _bell_slope,
     _bose,
     _bose_slope,
+    _inverse,
+    _log,
     _log1mexp,
     _one_plus_bose,
     _sigmoid,
@@ -146,7 +148,7 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where((a == 0) & (b == 0), 0, a / b)
 
 
-define_slopes(_ratio, lambda a, b: 1 / wide(b), lambda a, b: -_ratio(_ratio(a, b), b))
+define_slopes(_ratio, lambda a, b: _inverse(b), lambda a, b: -_ratio(_ratio(a, b), b))
 
 
 def _above_zero(sum: jax.Array, holds: jax.Array) -> jax.Array:
@@ -174,11 +176,12 @@ def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     (1) log(p / q)        the rounded quotient loses every digit near p = q
     (2) +-log1p((hi - lo) / lo)        hi - lo is exact there; the quotient overflows when p and q are far apart
     (3) then hi is scaled by the smallest normal float, whose logarithm is taken off again; it is still above 4 lo
-    If either is subnormal both are scaled, or the smaller alone if the larger overflows.
+    Both are scaled if one is subnormal or hi - lo may be, or the smaller alone if the larger overflows.
     """
     tiny = float(jnp.finfo(p.dtype).tiny)
     (a, a_scale, a_shift), (b, b_scale, b_shift) = _unflushed(p), _unflushed(q)
-    a, b = jnp.where(b_scale > a_scale, a * b_scale, a), jnp.where(a_scale > b_scale, b * a_scale, b)
+    scaled = (a_scale > 1) | (b_scale > 1) | (jnp.maximum(p, q) < tiny * 2.0**60)
+    a, b = (jnp.where(scaled & (scale == 1), x * 2.0**64, x) for x, scale in ((a, a_scale), (b, b_scale)))
     hi, lo = jnp.maximum(a, b), jnp.minimum(a, b)
     ratio = (hi - lo) / lo
     far, over = jnp.isinf(ratio), jnp.isinf(hi)
@@ -188,7 +191,7 @@ def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     return jnp.where(a == b, 0, jnp.where(a < b, -y, y))
 
 
-define_slopes(_log_ratio, lambda p, q: 1 / wide(p), lambda p, q: -1 / wide(q))
+define_slopes(_log_ratio, lambda p, q: _inverse(p), lambda p, q: -_inverse(q))
 
 
 @core

@@ -11,6 +11,8 @@ from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import masked
 
+HINT = "; integers that name classes go to softmax_cross_entropy_with_integer_labels"
+
 
 def _examples(
     function: str, logits: ArrayLike, axis: Axis, where: ArrayLike | None, ignored: jax.Array | None = None
@@ -105,9 +107,12 @@ def softmax_cross_entropy(
     shape = jnp.shape(logits)
     labels = _checks.as_array(name, "labels", labels)
     are_classes = labels.ndim < len(shape) and jnp.issubdtype(labels.dtype, jnp.integer)
-    hint = "; integers that name classes go to softmax_cross_entropy_with_integer_labels" if are_classes else ""
+    hint = HINT if are_classes else ""
     y = _checks.real(name, "labels", labels, _checks.compute_type(x.dtype))
     y = _checks.beside(name, "labels", y, shape, hint)
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        classes = tuple(n for a, n in enumerate(shape) if a in axes)
+        _checks.require_shape(name, "labels along the classes", tuple(y.shape[a] for a in sorted(axes)), classes, HINT)
     y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
     y = _stats.flatten(y, axes)
     lost = None

@@ -78,11 +78,11 @@ def ignored(function: str, labels: Any, ignore_index: Any) -> jax.Array | None:
     return jnp.asarray(labels) == integer(function, "ignore_index", ignore_index, ()).astype(dtype)
 
 
-def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[int, ...], hint: str = "") -> None:
     chex.assert_equal(
         got,
         wanted,
-        custom_message=f"{function}: {name} must have shape {wanted}, got {got}",
+        custom_message=f"{function}: {name} must have shape {wanted}, got {got}{hint}",
         exception_type=ValueError,
     )
 

@@ -79,18 +79,10 @@ def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 @core
-def _log(x: jax.Array) -> jax.Array:
-    """log(x), of a subnormal x too"""
-    y, _, shift = _unflushed(x)
-    return jnp.log(y) - shift
-
-
-@core
 def _complement(log_p: jax.Array) -> jax.Array:
     """1 - p for a probability known by its log; JAX's own rule for expm1 adds 1 to it, which loses p again."""
     return -jnp.expm1(log_p)
 
 
 define_slopes(_log1p, lambda u: 1 / (1 + wide(u)))
-define_slopes(_log, lambda x: 1 / wide(x))
 define_slopes(_complement, lambda log_p: -jnp.exp(wide(log_p)))

@@ -240,6 +240,12 @@ def _inverse(x: jax.Array) -> jax.Array:
     return scale / y
 
 
+@core
+def _log(x: jax.Array) -> jax.Array:
+    y, _, shift = _unflushed(x)
+    return jnp.log(y) - shift
+
+
 @core(float32=_log_kernels.log_times_e)
 def _log_times_e(p: jax.Array) -> jax.Array:
     """1 + log p; near its zero 1 / e, log1p(e (p - 1 / e)) with 1 / e in two parts."""
@@ -256,5 +262,6 @@ def _entr(p: jax.Array) -> jax.Array:
 
 
 define_slopes(_inverse, lambda x: -_inverse(x) * _inverse(x))
+define_slopes(_log, _inverse)
 define_slopes(_log_times_e, _inverse)
 define_slopes(_entr, lambda p: -_log_times_e(p))

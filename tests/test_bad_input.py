@@ -120,6 +120,11 @@ CASES = [
     (ValueError, "softmax_cross_entropy labels", lambda f: f(X, jnp.zeros((4, 4)))),
     (ValueError, "softmax_cross_entropy labels", lambda f: f(jnp.zeros(3), Y)),
     (ValueError, "softmax_cross_entropy labels softmax_cross_entropy_with_integer_labels", lambda f: f(X, LABEL)),
+    (
+        ValueError,
+        "softmax_cross_entropy labels softmax_cross_entropy_with_integer_labels",
+        lambda f: f(X, LABEL[:, None]),
+    ),
     (ValueError, "softmax_cross_entropy axis", lambda f: f(1.0, 1.0)),
     (ValueError, "softmax_cross_entropy axis", lambda f: f(X, Y, axis=2)),
     (ValueError, "softmax_cross_entropy axis", lambda f: f(X, Y, axis=(1, -1))),

@@ -88,6 +88,8 @@ CORNERS = {
     "a logarithm of a subnormal number": (lambda: sl.xlogy(1.0, 1e-40), -92.10341),
     "a ratio to a subnormal number": (lambda: sl.rel_entr(0.5, 1e-40), 45.70513),
     "a large ratio to a subnormal number": (lambda: sl.rel_entr(1e30, 1e-40), 1.6118097e32),
+    "a ratio of tiny numbers": (lambda: grad(sl.rel_entr)(2.2334392e-38, 1.1754944e-38), 1.6418539),
+    "the third slope of a logarithm": (lambda: grad(grad(grad(sl.xlogy), 1), 1)(1.0, 6.9e-20), -2.1003990e38),
     "a slope of two terms that are flushed": (
         lambda: grad(sl.log_sigmoid_diff)(87.56971, -0.7463501),
         1.3724084329379783e-38,
