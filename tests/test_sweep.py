@@ -79,17 +79,17 @@ def test_older_instruction_sets(isa):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="instruction sets of x86")
 @pytest.mark.parametrize("isa", ["SSE4_2", "AVX2"])
 def test_worst_inputs_and_rows_on_older_instruction_sets(isa):
-    here = Path(__file__).parent
+    root = Path(__file__).parent.parent
     tests = [
-        "test_figures.py::test_worst_inputs",
-        "test_rowwise.py::test_rows",
+        "tests/test_figures.py::test_worst_inputs",
+        "tests/test_rowwise.py::test_rows",
         "-k",
         "float32 or (test_worst_inputs and float64)",
         "-q",
     ]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
     flags = {"XLA_FLAGS": f"--xla_cpu_max_isa={isa}", "JAX_PLATFORMS": "cpu", "PATH": ""}
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=flags, cwd=here)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=flags, cwd=root)
     assert run.returncode == 0, run.stdout
     assert " passed" in run.stdout
 
