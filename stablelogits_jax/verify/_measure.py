@@ -90,16 +90,38 @@ def digest(lowered: jax.stages.Lowered) -> str:
     return hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
 
 
+def flat_digest(jaxpr: Any) -> str:
+    """Of what JAX traces, with every inner function in its place: what is lowered shares them as caches have it."""
+    return hashlib.sha256("\n".join(_lines(jaxpr)).encode()).hexdigest()[:16]
+
+
+def _lines(jaxpr: Any) -> Iterator[str]:
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    numbers: dict[Any, int] = {}
+
+    def said(atom: Any) -> str:
+        return str(atom.val) if hasattr(atom, "val") else f"{numbers.setdefault(atom, len(numbers))}:{atom.aval}"
+
+    for equation in jaxpr.eqns:
+        yield f"{equation.primitive} {[said(a) for a in (*equation.invars, *equation.outvars)]}"
+        for name, value in sorted(equation.params.items()):
+            for part in value if isinstance(value, (tuple, list)) else [value]:
+                if hasattr(part, "eqns") or hasattr(part, "jaxpr"):
+                    yield from _lines(part)
+                elif not callable(part) and " at 0x" not in repr(part):
+                    yield f"{name} {part!r}"
+
+
 class Noted:
-    """`jax.jit`, and the digest of what it lowered last."""
+    """`jax.jit`, and the digest of what it traced last."""
 
     code = ""
 
     def __call__(self, f: Callable) -> Callable:
         def run(*args: Any) -> Any:
-            lowered = jax.jit(f).lower(*args)
-            self.code = digest(lowered)
-            return lowered.compile()(*args)
+            traced = jax.jit(f).trace(*args)
+            self.code = flat_digest(traced.jaxpr)
+            return traced.lower().compile()(*args)
 
         return run
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax._checks import compute_type
-from stablelogits_jax.verify._measure import digest, float64_where_needed
+from stablelogits_jax.verify._measure import flat_digest, float64_where_needed
 from stablelogits_jax.verify._row_truths import WIDE, Rows, farthest, truths
 from stablelogits_jax.verify._spec import imported
 from stablelogits_jax.verify._specs import SPECS
@@ -174,7 +174,8 @@ def _run(name: str, f: Callable | None) -> Any:
 def code(name: str, dtype: str) -> list[str]:
     """Digests of what is measured, for rows that are summed at once and in parts."""
     with float64_where_needed(dtype):
-        return [digest(_run(name, None).lower(tuple(rows("random", n, jnp.dtype(dtype), 2)))) for n in (10, 100)]
+        of = [tuple(rows("random", n, jnp.dtype(dtype), 2)) for n in (10, 100)]
+        return [flat_digest(_run(name, None).trace(a).jaxpr) for a in of]
 
 
 def _findings(got: list, exact: list, dtype: Any, family: str, n: int) -> Iterator[Finding]:
