@@ -1,6 +1,6 @@
 """Rows of logits, number by number: how far each is from closed forms in a wider type (`_row_truths.py`)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -149,7 +149,7 @@ Implementation = tuple[str, Callable | None]  # the name of a function, and what
 
 
 def measured(
-    implementations: list[Implementation], dtype: Any, sizes: tuple[int, ...] = SIZES, count: int = 0
+    implementations: Sequence[Implementation], dtype: Any, sizes: tuple[int, ...] = SIZES, count: int = 0
 ) -> list[dict[str, Finding]]:
     """Of each the worst of each result over all families and these sizes, `count` rows of each."""
     found: list[dict[str, Finding]] = [{} for _ in implementations]
@@ -179,14 +179,14 @@ def code(name: str, dtype: str) -> list[str]:
 
 
 def _findings(got: list, exact: list, dtype: Any, family: str, n: int) -> Iterator[Finding]:
-    for what, all_got, truth in zip(RESULTS, got, exact, strict=True):
+    for what, all_got, (truth, scale) in zip(RESULTS, got, exact, strict=True):
         for result in map(np.asarray, all_got):
-            error, broken = errors(result, *truth, _least(dtype, n, RESULTS[what]))
+            error, broken = errors(result, truth, scale, _least(dtype, n, RESULTS[what]))
             yield Finding(what, float(np.max(error)), str(result.dtype), family, n, int(np.sum(broken)))
 
 
 def peer(name: str) -> Callable | None:
-    return imported(next(spec for spec in SPECS if str(spec) == name).peer)
+    return imported(next(spec.peer for spec in SPECS if str(spec) == name))
 
 
 def check_truths() -> None:
