@@ -106,13 +106,12 @@ def softmax_cross_entropy(
     x, axes, mask, counted = _examples(name, logits, axis, where)
     shape = jnp.shape(logits)
     labels = _checks.as_array(name, "labels", labels)
-    are_classes = labels.ndim < len(shape) and jnp.issubdtype(labels.dtype, jnp.integer)
-    hint = HINT if are_classes else ""
+    hint = HINT if jnp.issubdtype(labels.dtype, jnp.integer) else ""
     y = _checks.real(name, "labels", labels, _checks.compute_type(x.dtype))
     y = _checks.beside(name, "labels", y, shape, hint)
-    if jnp.issubdtype(labels.dtype, jnp.integer):
-        classes = tuple(n for a, n in enumerate(shape) if a in axes)
-        _checks.require_shape(name, "labels along the classes", tuple(y.shape[a] for a in sorted(axes)), classes, HINT)
+    if hint:  # one number for each example names a class
+        given, classes = (tuple(of[a] for a in axes) for of in (y.shape, shape))
+        _checks.require_shape(name, "labels along the classes", given, classes, hint)
     y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
     y = _stats.flatten(y, axes)
     lost = None

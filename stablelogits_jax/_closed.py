@@ -9,7 +9,8 @@ import numpy as np
 
 from stablelogits_jax import _log_kernels
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import fast_two_sum, normalized, opaque, polynomial, square_in_parts
+from stablelogits_jax._double_float import fast_two_sum, opaque, polynomial, square_in_parts
+from stablelogits_jax._exp_log import normalized
 from stablelogits_jax._series import LN_2, economized
 
 

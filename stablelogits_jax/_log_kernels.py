@@ -6,28 +6,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax._double_float import (
-    FARTHEST,
-    Exponential,
     Pair,
     at_least,
-    distance,
     exact,
-    exponential,
     fast_two_sum,
     in_one_loop,
-    log1p,
-    log_ratio,
-    mantissa,
-    normalized,
     opaque,
     over,
     parts,
     plus,
-    power_of_two,
     times,
-    twice_atanh,
     two_sum,
     where,
+)
+from stablelogits_jax._exp_log import (
+    FARTHEST,
+    Exponential,
+    distance,
+    exponential,
+    log1p,
+    log_ratio,
+    mantissa,
+    normalized,
+    power_of_two,
+    twice_atanh,
 )
 from stablelogits_jax._series import INV_E
 from stablelogits_jax._sigmoid_kernels import (

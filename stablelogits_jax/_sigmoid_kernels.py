@@ -12,26 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax._double_float import (
-    LEAST_MANTISSA,
-    Exponential,
     Pair,
     at_least,
     exact,
-    exponential,
     fast_two_sum,
     in_one_loop,
     less,
-    log1p,
     opaque,
     over,
     parts,
     plus,
     polynomial,
-    power_of_two,
     square_of,
     times,
     where,
 )
+from stablelogits_jax._exp_log import LEAST_MANTISSA, Exponential, exponential, log1p, power_of_two
 from stablelogits_jax._series import LN_2, economized, log_cosh_series
 
 LINEAR = np.float32(2.0**-14)  # odd functions are linear below it: x^2 is less than the last digit of 1

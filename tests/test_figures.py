@@ -26,7 +26,7 @@ OF_THIS_CODE = pytest.mark.skipif(not AS_COMMITTED, reason="figures are of the c
 
 @OF_THIS_CODE
 def test_the_ratchet_is_asked():
-    assert ratchet(1) < 1.5
+    assert ratchet(1) < 1.2
 
 
 @OF_THIS_CODE

@@ -15,7 +15,7 @@ PUBLIC = {name for name, value in vars(sl).items() if name[0] != "_" and not isi
 
 # Imports run downward only: a file imports from floors below its own, and from its own only where it is listed first.
 FLOORS = (
-    ("_checks", "_series", "_double_float"),
+    ("_checks", "_series", "_double_float", "_exp_log"),
     (
         "_core",
         "_sigmoid_kernels",

@@ -14,7 +14,6 @@ from stablelogits_jax.verify._row_truths import WIDE, farthest
 from stablelogits_jax.verify._rowwise import FAMILIES, FUNCTIONS, RESULTS, Finding, code, measured, rows
 
 pytestmark = pytest.mark.skipif(np.finfo(WIDE).nmant < 63, reason="no type is wider than float64 here")
-LOSSES = ("softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels")
 
 
 # The truths -------------------------------------------------------------------------------------------------------
