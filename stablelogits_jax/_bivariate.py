@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from stablelogits_jax import _log_kernels, _sigmoid_kernels
 from stablelogits_jax._closed import _log1p, _unflushed
 from stablelogits_jax._core import core, define_slopes, wide
+from stablelogits_jax._double_float import Pair
 from stablelogits_jax._univariate import (
     _bell,
     _bell_slope,
@@ -19,8 +20,10 @@ from stablelogits_jax._univariate import (
     _log,
     _log1mexp,
     _one_plus_bose,
+    _sech_squared,
     _sigmoid,
     _softplus,
+    _tanh,
 )
 
 # Two logits -------------------------------------------------------------------------------------------------------
@@ -48,6 +51,7 @@ def _of_difference(f: Any, kernel: Callable, slope: Callable) -> Any:
 
 _bell_between = _of_difference(_bell, _sigmoid_kernels.bell_at, lambda a, b: _bell_slope(_difference(a, b)))
 _share = _of_difference(_sigmoid, _sigmoid_kernels.sigmoid_at, _bell_between)
+_softplus_between = _of_difference(_softplus, _sigmoid_kernels.softplus_at, _share)
 
 
 def _bose_curvature_between(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -58,6 +62,14 @@ def _bose_curvature_between(a: jax.Array, b: jax.Array) -> jax.Array:
 _bose_slope_between = _of_difference(_bose_slope, _log_kernels.bose_slope_at, _bose_curvature_between)
 _bose_between = _of_difference(_bose, _log_kernels.bose_at, _bose_slope_between)
 _one_plus_bose_between = _of_difference(_one_plus_bose, _log_kernels.one_plus_bose_at, _bose_slope_between)
+
+
+def _log1mexp_at(d: Pair) -> jax.Array:
+    y = jnp.where(d.head == jnp.inf, 0, _log_kernels.log1mexp_at(d).rounded())
+    return jnp.where(d.head < 0, jnp.nan, jnp.where(d.head == 0, -jnp.inf, y))
+
+
+_log1mexp_between = _of_difference(_log1mexp, _log1mexp_at, _bose_between)
 
 
 @core(float32=_log_kernels.logaddexp)
@@ -123,6 +135,39 @@ define_slopes(
     _log_sigmoid_diff_curvature,
     lambda a, b: _bell_slope(a) - _bose_curvature_between(a, b),
     _bose_curvature_between,
+)
+
+
+@core
+def _cap_gain(u: jax.Array) -> jax.Array:
+    """tanh u - u sech^2 u, which cancels for small u: (sinh(2u) - 2u) / 2 sech^2 u there, whose terms have one sign."""
+    small = jnp.abs(u) < 1
+    square = jnp.where(small, 2 * u, 0) ** 2
+    series = jnp.zeros_like(u)
+    for n in range(23, 1, -2):
+        series = series * square + 1 / factorial(n)
+    v = jnp.clip(u, -60, 60)  # where sech^2 u is 0, u may be infinite
+    sech = _sech_squared(v)
+    return jnp.where(small, u * square * series * sech, _tanh(v) - v * sech)
+
+
+@core
+def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
+    """c tanh(x / c), which is x for a small quotient, that may be flushed; and -inf for -inf, which is absent."""
+    u = x / cap
+    small = (jnp.abs(u) < jnp.finfo(u.dtype).eps) | (x == -jnp.inf)
+    return jnp.where(small, x, cap * _tanh(u))
+
+
+def _capped(x: jax.Array, cap: jax.Array) -> jax.Array:
+    return _ratio(jnp.where(jnp.isinf(x), 0, wide(x)), cap)
+
+
+define_slopes(_cap_gain, lambda u: 2 * _times(u, _sech_squared(u) * _tanh(u)))
+define_slopes(
+    _soft_cap,
+    lambda x, cap: jnp.where(jnp.isinf(x), 0, _sech_squared(_capped(x, cap))),
+    lambda x, cap: jnp.where(jnp.isinf(x), jnp.maximum(jnp.sign(wide(x)), 0), _cap_gain(_capped(x, cap))),
 )
 
 
@@ -201,25 +246,3 @@ def _rel_entr(p: jax.Array, q: jax.Array) -> jax.Array:
 
 
 define_slopes(_rel_entr, lambda p, q: 1 + _log_ratio(p, q), lambda p, q: -_ratio(p, q))
-
-
-@core
-def _i_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """q - p - p d with d = log q - log p: a class's part of sum p log(p / q), where p and q have equal sums.
-
-    (1) -p d        of either sign: near p = q the sum cancels to a rounding error
-    (2) q - p - p d >= 0        cancels for small d
-    (3) p (exp(d) - 1 - d) = p d^2 (1/2! + d/3! + d^2/4! + ...)        for |d| < 1/2, where d^14/16! is below 2^-53
-    """
-    p, d = jnp.exp(log_p), _difference(log_q, log_p)
-    series = jnp.zeros_like(d)
-    for k in range(16, 1, -1):
-        series = series * d + 1 / factorial(k)
-    return jnp.where(jnp.abs(d) < 0.5, p * (d * d * series), (jnp.exp(log_q) - p) - _times(p, d))
-
-
-define_slopes(
-    _i_divergence,
-    lambda log_p, log_q: -_times(jnp.exp(log_p), _difference(log_q, log_p)),
-    lambda log_p, log_q: jnp.exp(log_q) - jnp.exp(log_p),
-)

@@ -78,6 +78,20 @@ def ignored(function: str, labels: Any, ignore_index: Any) -> jax.Array | None:
     return jnp.asarray(labels) == integer(function, "ignore_index", ignore_index, ()).astype(dtype)
 
 
+def boolean(function: str, name: str, value: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
+    """Booleans, of exactly `shape` if one is given."""
+    array = as_array(function, name, value)
+    chex.assert_type(
+        array,
+        bool,
+        custom_message=f"{function}: {name} must be boolean, got {array.dtype}",
+        exception_type=TypeError,
+    )
+    if shape is not None:
+        require_shape(function, name, array.shape, shape)
+    return array
+
+
 def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[int, ...], hint: str = "") -> None:
     chex.assert_equal(
         got,
@@ -116,13 +130,7 @@ def mask(function: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...
     """`where` as a boolean array of `shape`; one entry per example, without the class axes, serves too."""
     if where is None:
         return None
-    where = as_array(function, "where", where)
-    chex.assert_type(
-        where,
-        bool,
-        custom_message=f"{function}: where must be boolean, got {where.dtype}",
-        exception_type=TypeError,
-    )
+    where = boolean(function, "where", where)
     given, classes = where.shape, f"broadcast to shape {shape}"
     if axes and where.ndim == len(shape) - len(axes):
         where = jnp.expand_dims(where, axes)
@@ -167,20 +175,47 @@ def some_classes(function: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
     )
 
 
+def not_empty(function: str, name: str, array: jax.Array) -> None:
+    chex.assert_equal(
+        array.ndim > 0 and array.shape[-1] > 0,
+        True,
+        custom_message=f"{function}: {name} must have a last axis that is not empty, got shape {array.shape}",
+        exception_type=ValueError,
+    )
+
+
+def matrix(function: str, name: str, array: jax.Array) -> None:
+    chex.assert_equal(
+        array.ndim,
+        2,
+        custom_message=f"{function}: {name} must have shape (examples, features), got {array.shape}",
+        exception_type=ValueError,
+    )
+
+
 def option(
-    function: str, name: str, value: Any, shape: tuple[int, ...], dtype: Any, low: float = 0.0, high: float = np.inf
+    function: str,
+    name: str,
+    value: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    low: float = 0.0,
+    high: float = np.inf,
+    positive: bool = False,
 ) -> jax.Array:
     """A numeric option in `dtype`, one number or some for each of `shape`, with as many axes.
 
-    Python's and NumPy's numbers must lie in [low, high]; an array of JAX may be traced, so is not asked.
+    Python's and NumPy's numbers must lie in [low, high] and be finite; or, of a `positive` option, which divides, be
+    normal, or infinite. An array of JAX may be traced, so is not asked.
     """
     array = real(function, name, value, dtype)
     if isinstance(value, (int, float, np.number, np.ndarray)):
-        values = np.asarray(value, np.float64)
+        values, tiny = np.asarray(value, np.float64), float(jnp.finfo(dtype).tiny)
+        ends = "(]" if positive else "[)" if high == np.inf else "[]"
         chex.assert_equal(
-            bool(np.all((values >= low) & (values <= high))),
+            bool(np.all((values >= low) & (values <= high) & (values >= tiny if positive else np.isfinite(values)))),
             True,
-            custom_message=f"{function}: {name} must be in [{low}, {high}], got {value}",
+            custom_message=f"{function}: {name} must be in {ends[0]}{low}, {high}{ends[1]}, got {value}",
             exception_type=ValueError,
         )
     return beside(function, name, array, shape)

@@ -46,7 +46,7 @@ def sigmoid(x: ArrayLike) -> jax.Array:
 def log_sigmoid(x: ArrayLike) -> jax.Array:
     r"""The log of a logit's probability, $\log \sigma(x) = -\log(1 + e^{-x})$.
 
-    `log(sigmoid(x))` is -inf from x = -104 in float32, and its gradient NaN.
+    `log(sigmoid(x))` is -inf from x = -88 in float32, and its gradient NaN.
 
     Args:
         x: logits, of any shape.
@@ -152,7 +152,7 @@ def logitexp(log_p: ArrayLike) -> jax.Array:
     r"""The logit of a probability known by its log: $\log(p / (1 - p))$ with $p = e^{\log p}$.
 
     It inverts `log_sigmoid` where that is a normal number, up to 87 in float32; `logit(exp(log_p))` ends at 16.6 and at
-    -104.
+    -88.
 
     Args:
         log_p: log-probabilities in [-inf, 0], of any shape.

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _rows
-from stablelogits_jax._bivariate import _i_divergence, _times
-from stablelogits_jax._checks import Axis
+from stablelogits_jax import _checks, _row_divergence, _rows
+from stablelogits_jax._bivariate import _times
+from stablelogits_jax._checks import Axis, compute_type
 from stablelogits_jax._core import recomputed
 from stablelogits_jax._normalizers import _rows_of
 
@@ -51,9 +51,10 @@ def kl_from_logits(
 ) -> jax.Array:
     r"""The Kullback-Leibler divergence between categorical distributions, $\sum_i p_i \log(p_i / q_i)$.
 
-    p and q are the softmax of the logits: of the teacher's and then the student's in distillation, which at a
-    temperature T is `T**2 * kl_from_logits(teacher / T, student / T)`. The sum of terms of both signs rounds to +-6e-8
-    where p and q are close; here it is a sum of terms that are not negative, $q_i - p_i - p_i \log(q_i / p_i)$.
+    p and q are the softmax of the logits: of the teacher's and then the student's in distillation, for which there is
+    `distillation_loss`, with a temperature. The sum of terms of both signs rounds to +-6e-8 where p and q are close;
+    here it is a sum of terms that are not negative, $q_i - p_i - p_i \log(q_i / p_i)$, and where the differences of
+    logits are close to one another, nothing but these differences is taken.
 
     Args:
         logits_p: of any shape.
@@ -63,7 +64,8 @@ def kl_from_logits(
 
     Returns:
         Divergences in [0, inf], in nats, of the logits' shape without the axes and of their common type.
-        Limits: classes absent from p add 0; +inf where p has a class that q lacks; NaN where an unmasked logit is.
+        Limits: classes absent from p add 0, and 0 where all are; +inf where p has a class that q lacks; NaN where an
+        unmasked logit is.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
@@ -80,12 +82,8 @@ def kl_from_logits(
     (p, q), _ = _checks.floating("kl_from_logits", logits_p=logits_p, logits_q=logits_q)
     _checks.require_shape("kl_from_logits", "logits_q", q.shape, p.shape)
     (x, y), _ = _rows_of("kl_from_logits", axis, where, True, logits_p=p, logits_q=q)
-    return _checks.as_type(_kl(x, y), x.dtype)
-
-
-@recomputed
-def _kl(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.sum(_i_divergence(_rows.log_softmax(x), _rows.log_softmax(y)), -1)
+    one = jnp.ones((), compute_type(x.dtype))
+    return _checks.as_type(recomputed(_row_divergence.divergence)(y, x, one), x.dtype)
 
 
 def log_prob_from_logits(

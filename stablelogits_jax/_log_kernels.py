@@ -150,7 +150,7 @@ def log1mexp(x: jax.Array) -> jax.Array:
     return _positive(x, jnp.where(normal == 0, -jnp.inf, y))
 
 
-def _log1mexp_at(x: Pair) -> Pair:
+def log1mexp_at(x: Pair) -> Pair:
     return _log1mexp(x, x, jnp.zeros_like(x.head, jnp.int32))
 
 
@@ -217,7 +217,7 @@ def logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def logsubexp(a: jax.Array, b: jax.Array) -> jax.Array:
     """a + log(1 - exp(-(a - b))) for a >= b"""
-    y = plus(exact(a), _log1mexp_at(difference(a, b))).rounded()
+    y = plus(exact(a), log1mexp_at(difference(a, b))).rounded()
     y = jnp.where(jnp.isfinite(a) & jnp.isfinite(b), y, a + jnp.where(jnp.isnan(b), b, 0))
     return jnp.where(a < b, jnp.nan, jnp.where(a == b, -jnp.inf, y))
 
@@ -227,7 +227,7 @@ def log_sigmoid_diff(a: jax.Array, b: jax.Array) -> jax.Array:
     d = difference(a, b)
     finite = jnp.isfinite(a) & jnp.isfinite(b)
     sure = plus(*(softplus_pair(jnp.where(finite, x, 0)) for x in (-a, b)))
-    y = jnp.where(finite, plus(_log1mexp_at(d), -sure).rounded(), -(softplus(-a) + softplus(b)))
+    y = jnp.where(finite, plus(log1mexp_at(d), -sure).rounded(), -(softplus(-a) + softplus(b)))
     return jnp.where(a < b, jnp.nan, jnp.where(a == b, -jnp.inf, y))
 
 

@@ -19,11 +19,72 @@ ONE_HOT_AND_NAN = A([[1.0, 0.0], [nan, nan]])
 LOSS = log(1 + np.e)
 
 
+X, T = A([1.0, 2.0, -3.0]), A([1.0, 0.0, 0.0])
+
+
+def hot(x, t, temperature, where=None):
+    return sl.distillation_loss(x, t, where=where, temperature=temperature)
+
+
+def js(log_q, log_p, beta, where=None):
+    return sl.js_divergence(log_q, log_p, where=where, beta=beta)
+
+
 def in_factors(b, x=(0.0, 1.0)):
     return sl.logsumexp(A(x), b=b)
 
 
 CORNERS = {
+    "a target of 0 and its prediction": (
+        lambda: jax.jacfwd(grad(sl.kl_divergence), 1)(A([-1.0, -2.0]), A([1.0, 0.0])),
+        [[-1, 0], [0, -1]],
+    ),
+    "an absent class of no target": (lambda: hessian(sl.kl_divergence)(A([0.0, -inf]), A([1.0, 0.0])), 0),
+    "an absent class in every derivative": (
+        lambda: jax.jacrev(hessian(sl.js_divergence))(A([0.0, -inf]), A([0.0, -inf]))[:, 1],
+        0,
+    ),
+    "an absent class and the temperature": (
+        lambda: grad(grad(lambda T: sl.distillation_loss(A([0.0, 1.0, -inf]), A([0.0, 1.0, -inf]), temperature=T)))(
+            2.0
+        ),
+        0,
+    ),
+    "a small beta": (lambda: sl.js_divergence(A([-1.0]), A([0.0]), beta=1e-9), 1e-9 * np.exp(-1)),
+    "the slope at a beta of 0": (
+        lambda: grad(lambda b: sl.js_divergence(A([-1.0]), A([0.0]), beta=b))(0.0),
+        np.exp(-1),
+    ),
+    "logits of opposite signs": (lambda: sl.bernoulli_kl_from_logits(A([-100.0, 3e38]), A([50.0, -3e38])), [50, 3e38]),
+    "a temperature of 1e20": (lambda: sl.distillation_loss(A([0.0, inf]), A([0.0, -inf]), temperature=1e20), inf),
+    "a temperature of 1e5": (lambda: hot(X, T, 1e5), 2.1111008),
+    "a temperature of 1e10": (lambda: hot(X, T, 1e10), 19 / 9),
+    "an infinite temperature": (lambda: A([hot(X, T, 1e38), hot(X, T, inf)]), 19 / 9),
+    "slopes at an infinite temperature": (
+        lambda: A(grad(hot, (0, 1))(X, T, inf)),
+        [[1 / 9, 7 / 9, -8 / 9], [-1 / 9, -7 / 9, 8 / 9]],
+    ),
+    "curvature at an infinite temperature": (lambda: hessian(hot)(X, T, inf), np.eye(3) / 3 - 1 / 9),
+    "hot logits far from zero": (lambda: hot(X + 8192, T - 1024, 1e10), 19 / 9),
+    "a measure beyond the range": (
+        lambda: sl.generalized_kl_divergence(A([[100.0], [95.0], [inf]]), A([[1e38], [1e38], [inf]])),
+        inf,
+    ),
+    "the temperature of a masked example": (
+        lambda: grad(lambda a: hot(TWO, TWO / 2, a, FIRST).sum())(A([1.0, nan])),
+        [0.00606175610, 0],
+    ),
+    "a masked example and its temperature": (lambda: hot(TWO, TWO / 2, A([1.0, nan]), FIRST), [0.0279550377, 0]),
+    "the beta of a masked example": (
+        lambda: grad(lambda b: js(TWO, TWO / 2, b, FIRST).sum())(A([0.25, nan])),
+        [0.134448973, 0],
+    ),
+    "a masked example and its beta": (lambda: js(TWO, TWO / 2, A([0.25, nan]), FIRST), [0.0476949869, 0]),
+    "large logits of one difference": (lambda: sl.logit_matching_loss(A([1e8, 1e8]), A([0.3, 0.1])), 0.005),
+    "the temperature of large logits": (
+        lambda: sl.distillation_loss(A([1e6, 1e6 + 1]), A([1e6, 1e6 + 1]) - 1e6, temperature=0.7),
+        0,
+    ),
     "a class of 1/2, rounded": (
         lambda: jax.jit(lambda x, t: jax.vjp(sl.softmax, x)[1](t)[0])(A([0.0, -(2.0**-23)]), A([1e6 + 1, 1e6])),
         [0.25, -0.25],

@@ -36,9 +36,14 @@ PEERS = {
             "softmax_cross_entropy",
             "safe_softmax_cross_entropy",
             "softmax_cross_entropy_with_integer_labels",
+            "poly_loss_cross_entropy",
             "smooth_labels",
+            "kl_divergence",
+            "kl_divergence_with_log_targets",
+            "generalized_kl_divergence",
         )
     },
+    "convex_kl_divergence": optax.losses.generalized_kl_divergence,  # theirs of this name is deprecated
 }
 
 CALLS = [
@@ -105,6 +110,23 @@ CALLS = [
     ("softmax_cross_entropy_with_integer_labels", lambda f: f(X, LABEL[:, :1].repeat(6, 1) % 5, 1)),
     ("softmax_cross_entropy_with_integer_labels", lambda f: f(X, LABEL * 0, -1, KEEP)),
     ("softmax_cross_entropy_with_integer_labels", lambda f: f(logits=X, labels=LABEL, axis=-1)),
+    ("kl_divergence", lambda f: f(jnp.log(P), Q)),
+    ("kl_divergence", lambda f: f(X, HOT, 2)),
+    ("kl_divergence", lambda f: f(X, Y, axis=(0, 2))),
+    ("kl_divergence", lambda f: f(X, Y, axis=None)),
+    ("kl_divergence", lambda f: f(X, Y[:1, :1])),
+    ("kl_divergence", lambda f: f(log_predictions=X, targets=Y, axis=-1, where=KEEP)),
+    ("kl_divergence_with_log_targets", lambda f: f(X, jnp.log(P))),
+    ("kl_divergence_with_log_targets", lambda f: f(X, jnp.log(P[:, :1]), 1)),
+    ("kl_divergence_with_log_targets", lambda f: f(log_predictions=X, log_targets=SIGNED, axis=-1, where=KEEP)),
+    ("generalized_kl_divergence", lambda f: f(jnp.log(P), Q)),
+    ("generalized_kl_divergence", lambda f: f(X, HOT, (0, 1), KEEP)),
+    ("generalized_kl_divergence", lambda f: f(log_predictions=X, targets=Y, axis=-1, where=KEEP)),
+    ("convex_kl_divergence", lambda f: f(X, Y)),
+    ("poly_loss_cross_entropy", lambda f: f(X, Y)),
+    ("poly_loss_cross_entropy", lambda f: f(X, HOT, epsilon=-0.5)),
+    ("poly_loss_cross_entropy", lambda f: f(logits=X, labels=Y, epsilon=1.0, axis=(1, 2))),
+    ("poly_loss_cross_entropy", lambda f: f(X, Y * KEEP, axis=-1, where=KEEP)),
     ("smooth_labels", lambda f: f(HOT, 0.1)),
     ("smooth_labels", lambda f: f(HOT, alpha=0.1, axis=-1)),
     ("smooth_labels", lambda f: f(HOT, 0.1, axis=1)),
@@ -147,6 +169,9 @@ def test_same_gradients():
         ("sigmoid_focal_loss", HOT),
         ("softmax_cross_entropy", Y),
         ("softmax_cross_entropy_with_integer_labels", LABEL),
+        ("kl_divergence", Y),
+        ("kl_divergence_with_log_targets", jnp.log(Y)),
+        ("generalized_kl_divergence", Y),
     ):
         ours, theirs = (jax.grad(lambda x, f=f: f(x, labels).mean())(X) for f in (getattr(sl, name), PEERS[name]))  # noqa: B023
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-8)

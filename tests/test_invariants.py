@@ -37,6 +37,18 @@ integer = jax.jit(sl.softmax_cross_entropy_with_integer_labels)
 binary = jax.jit(sl.sigmoid_binary_cross_entropy)
 dense_slope, integer_slope, binary_slope = (jax.jit(jax.grad(f)) for f in (dense, integer, binary))
 mean = jax.jit(sl.masked_mean)
+kl, kl_of_logs, generalized, js, bernoulli, distillation, matching = map(
+    jax.jit,
+    (
+        sl.kl_divergence,
+        sl.kl_divergence_with_log_targets,
+        sl.generalized_kl_divergence,
+        sl.js_divergence,
+        sl.bernoulli_kl_from_logits,
+        sl.distillation_loss,
+        sl.logit_matching_loss,
+    ),
+)
 sigmoid, log_sigmoid, logit_of, logit_of_log = map(jax.jit, (sl.sigmoid, sl.log_sigmoid, sl.logit, sl.logitexp))
 
 
@@ -187,6 +199,73 @@ def test_divergences_are_not_negative(x, y):
     assert divergence(x, y) >= 0
     assert divergence(x, x) == 0
     assert 0 <= entropy(x) <= np.log(CLASSES) * (1 + 4 * EPS)
+
+
+near = arrays(np.float32, CLASSES, elements=st.floats(-50, 50, width=32))
+
+
+@given(rows, near)
+def test_divergences_of_logits_and_of_probabilities(x, y):
+    """Cross entropy is entropy and divergence, of targets and of their logs; the generalized one adds the excess."""
+    log_q, log_t, t = log_softmax(y), log_softmax(x), softmax(x)
+    size = np.abs(np.asarray(log_q)).max()
+    close(kl(log_q, t), dense(y, t) - entropy(x), 8, 8 * EPS * size)
+    close(kl_of_logs(log_q, log_t), kl(log_q, t), 8, 8 * EPS * size)
+    close(distillation(y, x), kl(log_q, t), 8, 8 * EPS * size)
+    some = np.any(x > -np.inf)
+    close(generalized(log_q, t), kl(log_q, t) if some else 1, 8, 8 * EPS * size)
+    if some:
+        close(divergence(x, y), kl(log_q, t), 8, 8 * EPS * size)
+
+
+@given(rows, rows, st.floats(0, 1, width=32, allow_subnormal=False))
+def test_jensen_shannon(x, y, beta):
+    """Not negative, at most the entropy of (beta, 1 - beta); bit for bit the same for exchanged distributions at 1/2,
+    and to rounding for an exchanged beta; 0 for equal ones and for all weight on one."""
+    log_p, log_q = log_softmax(x), log_softmax(y)
+    value = js(log_p, log_q, beta=beta)
+    assert js(log_p, log_q) == js(log_q, log_p)
+    assert js(log_p, log_p, beta=beta) == 0
+    assert js(log_p, log_q, beta=0) == 0 == js(log_p, log_q, beta=1)
+    most = -sum(w * np.log(w) for w in (beta, 1 - beta) if w > 0)
+    assert 0 <= value <= most * (1 + 16 * EPS) + FLUSHED
+    assert js(log_p, log_q) <= np.log(2) * (1 + 4 * EPS)
+    if beta >= 0.5:  # 1 - beta is exact
+        close(js(log_q, log_p, beta=1 - np.float32(beta)), value, 16, FLUSHED)
+
+
+@given(near, near, st.floats(2.0**-20, 2.0**-12, width=32))
+def test_jensen_shannon_is_a_divergence_at_the_ends(x, y, beta):
+    """KL(t || q) times a small beta, to an order of it, where the two are not far apart."""
+    x, y = x / 64, y / 64
+    log_t, log_q = log_softmax(x), log_softmax(y)
+    np.testing.assert_allclose(js(log_q, log_t, beta=beta) / beta, divergence(x, y), rtol=8e-3, atol=1e-6)
+    np.testing.assert_allclose(js(log_t, log_q, beta=1 - beta) / beta, divergence(x, y), rtol=8e-3, atol=1e-6)
+
+
+@given(st.one_of(st.floats(-50, 50, width=32), st.sampled_from([np.inf, -np.inf])), st.floats(-50, 50, width=32))
+def test_bernoulli_is_two_classes(x, y):
+    """Not negative, and the divergence of [x, 0] from [y, 0]; the same for -x and -y."""
+    x, y = np.float32(x), np.float32(y)
+    two = [np.array([a, 0], np.float32) for a in (x, y)]
+    value = bernoulli(x, y)
+    assert value >= 0 == bernoulli(x, x)
+    close(value, divergence(*two), 16, 16 * EPS * float(min(abs(x - y), 50)))
+    close(bernoulli(-x, -y), value, 16, FLUSHED)
+
+
+@given(near, near)
+def test_hot_distillation_matches_logits(x, t):
+    """The limit of a large temperature; a constant added to all logits of a row, exactly, changes nothing."""
+    x, t = np.round(x) / 64, np.round(t) / 64
+    wanted = matching(x, t)
+    np.testing.assert_allclose(distillation(x, t, temperature=512), wanted, rtol=0.01, atol=1e-4)
+    close(matching(x + 1024, t - 512), wanted, 0, 0)
+    close(distillation(x + 1024, t - 512, temperature=3), distillation(x, t, temperature=3), 0, 0)
+    assert matching(x, x) == 0 == distillation(x, x, temperature=3)
+    where = np.arange(CLASSES) < CLASSES - 1  # masking the last class is not having it
+    for f in (matching, distillation, js, generalized):
+        close(f(x, abs(t), where=where), f(x[:-1], abs(t[:-1])))
 
 
 @jax.jit

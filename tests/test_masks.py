@@ -13,6 +13,7 @@ Y = jnp.asarray(RNG.dirichlet(np.ones(5), 6), jnp.float32)
 LABEL = jnp.asarray(RNG.integers(5, size=6))
 WHERE = jnp.asarray(RNG.random((6, 5)) < 0.6).at[jnp.arange(6), LABEL].set(True).at[2].set(False)
 INTEGER = sl.softmax_cross_entropy_with_integer_labels
+CLASS, CUTS = jnp.asarray(RNG.integers(4, size=(6, 5))), jnp.array([-2.0, 0.0, 2.0])
 POISON = [np.nan, np.inf, -np.inf, 3e38]
 
 MASKED = {
@@ -43,6 +44,30 @@ MASKED = {
         x, LABEL, where=where, label_smoothing=0.1, weights=Y[0], z_loss=0.1
     ),
     "z_loss": lambda x, where: sl.z_loss(x, where=where),
+    "softmax_cross_entropy_with_integer_labels, soft_cap": lambda x, where: (
+        sl.softmax_cross_entropy_with_integer_labels(x, LABEL, where=where, soft_cap=5.0)
+    ),
+    "softmax_focal_loss": lambda x, where: sl.softmax_focal_loss(x, Y, where=where, weights=Y[0]),
+    "softmax_focal_loss_with_integer_labels": lambda x, where: sl.softmax_focal_loss_with_integer_labels(
+        x, LABEL, where=where, label_smoothing=0.1, weights=Y[0]
+    ),
+    "poly_loss_cross_entropy": lambda x, where: sl.poly_loss_cross_entropy(x, Y, where=where),
+    "ordinal_cross_entropy": lambda x, where: sl.ordinal_cross_entropy(x, CLASS, CUTS, where=where),
+    "kl_divergence": lambda x, where: sl.kl_divergence(x, Y, where=where),
+    "kl_divergence, targets": lambda t, where: sl.kl_divergence(X, jnp.abs(t), where=where),
+    "kl_divergence_with_log_targets": lambda x, where: sl.kl_divergence_with_log_targets(x, X / 2, where=where),
+    "kl_divergence_with_log_targets, targets": lambda t, where: sl.kl_divergence_with_log_targets(X, t, where=where),
+    "generalized_kl_divergence": lambda x, where: sl.generalized_kl_divergence(x, Y, where=where),
+    "generalized_kl_divergence, targets": lambda t, where: sl.generalized_kl_divergence(X, jnp.abs(t), where=where),
+    "js_divergence": lambda x, where: sl.js_divergence(x, X / 2, where=where, beta=0.25),
+    "js_divergence, targets": lambda t, where: sl.js_divergence(X / 2, t, where=where),
+    "js_divergence, beta": lambda x, where: jax.grad(
+        lambda b: jnp.sum(sl.js_divergence(x, X / 2, where=where, beta=b))
+    )(jnp.full(x.shape[:1], 0.25)),
+    "distillation_loss": lambda x, where: sl.distillation_loss(x, X / 2, where=where, temperature=2.5),
+    "distillation_loss, teacher": lambda t, where: sl.distillation_loss(X / 2, t, where=where, temperature=2.5),
+    "logit_matching_loss": lambda x, where: sl.logit_matching_loss(x, X / 2, where=where),
+    "logit_matching_loss, teacher": lambda t, where: sl.logit_matching_loss(X / 2, t, where=where),
 }
 
 
@@ -89,6 +114,24 @@ def test_nan_reaches(name):
     check_nan_reaches(MASKED[name])
 
 
+def test_masked_cutpoints_reach_nothing():
+    """Those of a masked example, where each has its own; by where and by ignore_index."""
+    c = jnp.broadcast_to(CUTS[:, None, None], (3, 6, 5)).transpose(1, 2, 0)
+    ignored = jnp.where(WHERE, CLASS, -1)
+    for f in (
+        lambda x, c: sl.ordinal_cross_entropy(x, CLASS, c, where=WHERE),
+        lambda x, c: sl.ordinal_cross_entropy(x, ignored, c, ignore_index=-1),
+    ):
+        both = jax.value_and_grad(lambda x, c, f=f: jnp.sum(f(x, c)), (0, 1))
+        wanted, (of_x, of_c) = both(X, c)
+        assert jnp.all(jnp.where(WHERE[..., None], 0, of_c) == 0)
+        for poison in POISON:
+            got, slopes = both(X, jnp.where(WHERE[..., None], c, poison))
+            np.testing.assert_array_equal(got, wanted)
+            np.testing.assert_array_equal(slopes[0], of_x)
+            np.testing.assert_array_equal(slopes[1], of_c)
+
+
 def test_log_softmax_of_masked_is_absent():
     """log_softmax has no value for a masked class but -inf, and no slope."""
     y, pullback = jax.vjp(lambda x: sl.log_softmax(x, where=WHERE), jnp.where(WHERE, X, jnp.nan))
@@ -122,7 +165,7 @@ def test_nothing_left(name):
         np.testing.assert_array_equal(pushed, jnp.zeros_like(y))
 
 
-OF_EXAMPLES = ("softmax_cross", "z_loss", "entropy", "kl", "log_prob")
+OF_EXAMPLES = ("softmax_", "poly", "z_loss", "entropy", "kl", "log_prob", "generalized", "js", "distill", "logit_match")
 LOSSES = [name for name in MASKED if name.startswith(OF_EXAMPLES)]
 
 

@@ -1,103 +1,26 @@
 """Numeric options are arguments like any other: they may be traced, batched and differentiated."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import assert_close
-from mpmath import mpf
+from options import LOGITS, OPTIONS, SHARES
 
 import stablelogits_jax as sl
-from stablelogits_jax.verify._binary_specs import binary, focal
-from stablelogits_jax.verify._categorical_specs import categorical, squared
-from stablelogits_jax.verify._oracle import derivatives, exp, log
+from stablelogits_jax.verify._oracle import derivatives
 
-LOGITS = [1.5, -0.75, 4.0]
-SHARES = [0.25, 0.625, 0.125]
-WEIGHTS = [0.5, 1.0, 2.0]
+NOT_NUMERIC = {"axis", "axis_name", "ignore_index", "keepdims", "return_sign", "robust", "targets", "where"}
 
 
-def smooth(y, s):
-    return [(1 - s) * a + s / len(y) for a in y]
-
-
-# The call with the option as its last argument, the textbook formula, what comes before the option, the option.
-OPTIONS = {
-    "sigmoid_binary_cross_entropy, pos_weight": (
-        lambda x, y, w: sl.sigmoid_binary_cross_entropy(x, y, pos_weight=w),
-        binary,
-        (-1.5, 0.75),
-        2.5,
-    ),
-    "sigmoid_binary_cross_entropy, label_smoothing": (
-        lambda x, y, s: sl.sigmoid_binary_cross_entropy(x, y, label_smoothing=s),
-        lambda x, y, s: binary(x, (1 - s) * y + s / 2),
-        (-1.5, 0.75),
-        0.125,
-    ),
-    "sigmoid_focal_loss, gamma": (lambda x, y, g: sl.sigmoid_focal_loss(x, y, gamma=g), focal, (2.5, 1.0), 1.5),
-    "sigmoid_focal_loss, soft, gamma": (lambda x, y, g: sl.sigmoid_focal_loss(x, y, gamma=g), focal, (2.5, 0.25), 1.5),
-    "sigmoid_focal_loss, alpha": (
-        lambda x, y, a: sl.sigmoid_focal_loss(x, y, alpha=a),
-        lambda x, y, a: (a * y + (1 - a) * (1 - y)) * focal(x, y),
-        (2.5, 0.75),
-        0.25,
-    ),
-    "softmax_cross_entropy, label_smoothing": (
-        lambda x, y, s: sl.softmax_cross_entropy(x, y, label_smoothing=s),
-        lambda x, y, s: categorical(x, smooth(y, s)),
-        (LOGITS, SHARES),
-        0.125,
-    ),
-    "softmax_cross_entropy, z_loss": (
-        lambda x, y, z: sl.softmax_cross_entropy(x, y, z_loss=z),
-        lambda x, y, z: categorical(x, y) + z * squared(x),
-        (LOGITS, SHARES),
-        0.125,
-    ),
-    "softmax_cross_entropy, weights": (
-        lambda x, y, w: sl.softmax_cross_entropy(x, y, weights=w),
-        lambda x, y, w: categorical(x, [a * b for a, b in zip(w, y, strict=True)]),
-        (LOGITS, SHARES),
-        WEIGHTS,
-    ),
-    "softmax_cross_entropy_with_integer_labels, label_smoothing": (
-        lambda x, y, s: sl.softmax_cross_entropy_with_integer_labels(x, y, label_smoothing=s),
-        lambda x, y, s: categorical(x, smooth([mpf(i == y) for i in range(3)], s)),
-        (LOGITS, 1),
-        0.125,
-    ),
-    "softmax_cross_entropy_with_integer_labels, z_loss": (
-        lambda x, y, z: sl.softmax_cross_entropy_with_integer_labels(x, y, z_loss=z),
-        lambda x, y, z: categorical(x, [mpf(i == y) for i in range(3)]) + z * squared(x),
-        (LOGITS, 1),
-        0.125,
-    ),
-    "softmax_cross_entropy_with_integer_labels, weights": (
-        lambda x, y, w: sl.softmax_cross_entropy_with_integer_labels(x, y, weights=w),
-        lambda x, y, w: categorical(x, [a * (i == y) for i, a in enumerate(w)]),
-        (LOGITS, 1),
-        WEIGHTS,
-    ),
-    "smooth_labels, alpha": (
-        lambda y, a: sl.smooth_labels(y, a),
-        lambda y, a: [(1 - a) * b + a / len(y) for b in y],
-        (SHARES,),
-        0.125,
-    ),
-    "logsumexp, b": (
-        lambda x, b: sl.logsumexp(x, b=b),
-        lambda x, b: log(sum(c * exp(a) for a, c in zip(x, b, strict=True))),
-        (LOGITS,),
-        WEIGHTS,
-    ),
-    "masked_mean, weights": (
-        lambda loss, w: sl.masked_mean(loss, weights=w),
-        lambda loss, w: sum(a * b for a, b in zip(loss, w, strict=True)) / sum(w),
-        (LOGITS,),
-        WEIGHTS,
-    ),
-}
+def test_every_option_is_here():
+    functions = {f.__name__: f for f in (getattr(sl, name) for name in sl.__all__)}  # without their second names
+    for name, f in functions.items():
+        for parameter in inspect.signature(f).parameters.values():
+            if parameter.default is not parameter.empty and parameter.name not in NOT_NUMERIC:
+                assert f"{name}, {parameter.name}" in OPTIONS
 
 
 def _array(value):
@@ -161,3 +84,33 @@ def test_an_option_of_zero_costs_nothing_at_infinity():
         got, slope = jax.value_and_grad(lambda x, zero=zero: f(x, jnp.array(0), label_smoothing=zero, z_loss=zero))(x)
         np.testing.assert_allclose(got, np.log(2), rtol=1e-6)
         np.testing.assert_allclose(slope, [-0.5, 0, 0.5], rtol=1e-6)
+
+
+def test_a_traced_smoothing_of_zero_costs_nothing_at_an_infinite_lead():
+    """softplus(-z) + s z at z = +inf: value and slopes, in beta too, are 0 for s = 0, and those of s for s > 0."""
+    answers = [jnp.float32(a) for a in (-1, -jnp.inf, -1, -1)]
+    for robust in (False, True):
+        f = jax.jit(jax.value_and_grad(lambda c, b, s, r=robust: _dpo(c, answers, b, s, r), (0, 1)))
+        loss, slopes = f(answers[0], jnp.float32(0.5), jnp.float32(0))
+        np.testing.assert_array_equal([loss, *slopes], [0, 0, 0])
+        loss, slopes = f(answers[0], jnp.float32(0.5), jnp.float32(0.25))
+        sign, tilt = (-1, -0.5) if robust else (1, 0.25)
+        np.testing.assert_array_equal([loss, *slopes], [sign * jnp.inf, 0.5 * tilt, sign * jnp.inf])
+
+
+def _dpo(chosen, answers, beta, smoothing, robust):
+    return sl.dpo_loss(chosen, *answers[1:], beta=beta, label_smoothing=smoothing, robust=robust)
+
+
+def test_a_weight_of_zero_costs_nothing_at_infinity():
+    """beta = 0 is log 2 at any lead; an odds ratio of weight 0 is none, also where the rejected answer is certain."""
+    zero, inf = jnp.float32(0), jnp.inf
+    for f, args, loss, slopes in (
+        (sl.simpo_loss, (-1.0, -inf), np.log1p(np.e), (0, 0)),
+        (sl.orpo_loss, (-1.0, 0.0), 1, (-1, 0)),
+        (sl.kto_loss, (-1.0, -inf, True), 0.5, (0, 0)),
+    ):
+        both = jax.value_and_grad(lambda c, r, f=f, rest=args[2:]: f(c, r, *rest, beta=zero), (0, 1))
+        got, slope = jax.jit(both)(*args[:2])
+        np.testing.assert_allclose(got, loss, rtol=1e-6)
+        np.testing.assert_array_equal(slope, slopes)

@@ -23,11 +23,24 @@ FLOORS = (
         "_closed",
         "_univariate",
         "_bivariate",
+        "_relative_entropy",
+        "_surprisals",
         "_elementary",
         "_pairwise",
     ),
-    ("_stats", "_rows", "_signed", "_normalizers", "_information"),
-    ("_binary", "_categorical"),
+    ("_stats", "_rows", "_signed", "_normalizers", "_row_divergence", "_information"),
+    (
+        "_binary",
+        "_examples",
+        "_categorical",
+        "_divergences",
+        "_distillation",
+        "_modulated",
+        "_ordinal",
+        "_contrastive",
+        "_preference",
+        "_referenced",
+    ),
 )
 HEIGHT = {file: (floor, place) for floor, files in enumerate(FLOORS) for place, file in enumerate(files)}
 

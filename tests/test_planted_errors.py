@@ -56,8 +56,47 @@ def in_bfloat16(x):
     return jnp.exp(-jnp.log1p(jnp.exp(-x)))
 
 
+def dpo_of(lead):
+    return lambda *logps: sl.softplus(-0.1 * lead(*(a.astype(jnp.float32) for a in logps)))
+
+
+def rounded_mixture(log_q, log_t):
+    log_m = jnp.logaddexp(log_q, log_t) - jnp.log(2.0)
+    return jnp.sum(jnp.exp(log_t) * (log_t - log_m) + jnp.exp(log_q) * (log_q - log_m), -1) / 2
+
+
 # Each with the row that it claims to fulfil, and a type in which it does not.
 INACCURATE = {
+    "divergence by cancellation": (
+        "generalized_kl_divergence",
+        lambda log_q, t: jnp.sum(t * (jnp.log(t) - log_q) + (jnp.exp(log_q) - t), -1),
+    ),
+    "mixture rounded": ("js_divergence", rounded_mixture),
+    "beta on the predictions": ("js_divergence, beta", lambda q, t, beta: sl.js_divergence(t, q, beta=beta)),
+    "slope without the target's own": (
+        "kl_divergence_with_log_targets",
+        lambda q, t: sl.kl_divergence_with_log_targets(q, jax.lax.stop_gradient(t)),
+    ),
+    "slope of a target without the 1": (
+        "kl_divergence",
+        lambda q, t: jnp.sum(t * jax.lax.stop_gradient(jnp.log(t)) - t * q, -1),
+    ),
+    "two cross entropies": (
+        "bernoulli_kl_from_logits",
+        lambda x, y: (
+            sl.sigmoid_binary_cross_entropy(y, sl.sigmoid(x)) - sl.sigmoid_binary_cross_entropy(x, sl.sigmoid(x))
+        ),
+    ),
+    "teacher and student exchanged": ("distillation_loss", lambda x, t: sl.distillation_loss(t, x)),
+    "temperature squared forgotten": (
+        "distillation_loss, temperature",
+        lambda x, t, temperature: sl.kl_from_logits(t / temperature, x / temperature),
+    ),
+    "mean not taken off": ("logit_matching_loss", lambda x, t: jnp.mean((x - t) ** 2, -1) / 2),
+    "difference rounded": (
+        "logit_matching_loss",
+        lambda x, t: jnp.mean((x - t - jnp.mean(x - t, -1, keepdims=True)) ** 2, -1) / 2,
+    ),
     "rule s (1 - s)": ("sigmoid", with_rule(sl.sigmoid, lambda x: sl.sigmoid(x) * (1 - sl.sigmoid(x)))),
     "overflow in the rule": ("sigmoid", lambda x: 1 / (1 + jnp.exp(-x))),
     "second order lost": (
@@ -105,7 +144,56 @@ INACCURATE = {
         "sigmoid_binary_cross_entropy, pos_weight",
         lambda x, y, pos_weight: sl.sigmoid_binary_cross_entropy(-x, 1 - y, pos_weight=pos_weight),
     ),
+    "focal of a rounded p": (
+        "softmax_focal_loss",
+        lambda x, y: jnp.sum(-y * (1 - sl.softmax(x)) ** 2 * sl.log_softmax(x), -1),
+    ),
+    "focal without the slope of its factor": (
+        "softmax_focal_loss_with_integer_labels",
+        lambda x, label: (
+            jax.lax.stop_gradient((1 - jnp.exp(sl.log_prob_from_logits(x, label))) ** 2)
+            * sl.softmax_cross_entropy_with_integer_labels(x, label)
+        ),
+    ),
+    "1 - p of a rounded p": ("poly_loss_cross_entropy", optax.losses.poly_loss_cross_entropy),
+    "cap not scaled back": (
+        "softmax_cross_entropy_with_integer_labels, soft_cap",
+        lambda x, label, soft_cap: sl.softmax_cross_entropy_with_integer_labels(jnp.tanh(x / soft_cap), label),
+    ),
+    "a difference of sigmoids": (
+        "ordinal_cross_entropy",
+        lambda x, label, c: (
+            -jnp.log(
+                sl.sigmoid(x - jnp.where(label > 0, at_label(c, label - 1), -jnp.inf))
+                - sl.sigmoid(x - jnp.where(label < 3, at_label(c, jnp.minimum(label, 2)), jnp.inf))
+            )
+        ),
+    ),
+    "own key against the rest by subtraction": (
+        "info_nce_loss",
+        lambda q, k, temperature: log_sum(q @ k.T / temperature) - jnp.sum(q * k, -1) / temperature,
+    ),
+    "every pair a negative": (
+        "sigmoid_contrastive_loss",
+        lambda q, k, scale, bias: jnp.sum(sl.softplus(scale * q @ k.T + bias), -1),
+    ),
     "mask dropped": ("logsumexp, where", lambda x, axis, where: sl.logsumexp(x, axis=axis)),
+    "leads rounded three times": ("dpo_loss", dpo_of(lambda a, b, c, d: (a - b) - (c - d))),
+    "reference forgotten": ("dpo_loss", dpo_of(lambda a, b, c, d: a - b)),
+    "smoothed the wrong way round": (
+        "dpo_loss, label_smoothing",
+        lambda c, r, p, q, label_smoothing: sl.dpo_loss(r, c, q, p, label_smoothing=label_smoothing),
+    ),
+    "goal 1 / beta": ("ipo_loss", lambda c, r, p, q: sl.ipo_loss(c, r, p, q, beta=0.05)),
+    "1 - p rounded": (
+        "orpo_loss",
+        lambda c, r: 0.1 * sl.softplus(jnp.log1p(-jnp.exp(c)) - jnp.log1p(-jnp.exp(r)) + r - c) - c,
+    ),
+    "rule by way of log-odds": ("orpo_loss", lambda c, r: 0.1 * sl.softplus(sl.logitexp(r) - sl.logitexp(c)) - c),
+    "1 - sigmoid": (
+        "kto_loss",
+        lambda p, q, desirable: 1 - sl.sigmoid(0.1 * jnp.where(desirable, p - q, q - p)),
+    ),
     "ignored label counted": (
         "softmax_cross_entropy_with_integer_labels, ignore_index",
         lambda x, label, ignore_index: sl.softmax_cross_entropy_with_integer_labels(x, abs(label) % 3),
@@ -122,6 +210,18 @@ def test_accuracy_sees(name):
 
 
 WRONG_AT_LIMITS = {
+    "log targets of -inf": ("kl_divergence_with_log_targets", optax.losses.kl_divergence_with_log_targets),
+    "a target of 0 of an absent class": ("kl_divergence", optax.losses.kl_divergence),
+    "a generalized one": ("generalized_kl_divergence", optax.losses.generalized_kl_divergence),
+    "a mixture of absent classes": ("js_divergence", rounded_mixture),
+    "0 times an infinite logit": (
+        "bernoulli_kl_from_logits",
+        lambda x, y: (
+            sl.sigmoid(x) * (sl.log_sigmoid(x) - sl.log_sigmoid(y))
+            + sl.sigmoid(-x) * (sl.log_sigmoid(-x) - sl.log_sigmoid(-y))
+        ),
+    ),
+    "absent classes counted": ("logit_matching_loss", lambda x, t: jnp.var(jnp.where(x == t, 0, x - t), -1) / 2),
     "softmax of nothing is NaN": ("softmax", jax.nn.softmax),
     "logsumexp of +inf has no slope": ("logsumexp", lambda x, axis: log_sum(x)),
     "inf - inf": ("logaddexp", lambda a, b: jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))),
@@ -132,6 +232,11 @@ WRONG_AT_LIMITS = {
         optax.losses.softmax_cross_entropy_with_integer_labels,
     ),
     "infinite logits": ("sigmoid_binary_cross_entropy", optax.losses.sigmoid_binary_cross_entropy),
+    "two infinite rewards": ("bradley_terry_loss", lambda c, r: sl.softplus(r - c)),
+    "both log-odds infinite": (
+        "orpo_loss",
+        lambda c, r: 0.1 * sl.softplus(sl.logitexp(r) - sl.logitexp(c)) - c,
+    ),
     "absent class": ("softmax_cross_entropy", optax.losses.softmax_cross_entropy),
 }
 

@@ -22,7 +22,14 @@ COMMON = {
     **{name: getattr(jax, name) for name in ("grad", "hessian", "jit")},
     **{name: getattr(jnp, name) for name in ("array", "bfloat16", "float16", "inf", "nan", "ones", "zeros")},
 }
-PEERS = {**COMMON, **vars(jax.scipy.special), **vars(jax.nn), "logaddexp": jnp.logaddexp, **vars(optax)}
+PEERS = {
+    **COMMON,
+    **vars(jax.scipy.special),
+    **vars(jax.nn),
+    "logaddexp": jnp.logaddexp,
+    **vars(optax.losses),
+    **vars(optax),
+}
 OURS = {**COMMON, **vars(sl)}
 
 

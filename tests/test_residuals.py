@@ -17,6 +17,15 @@ WHERE = jnp.asarray(RNG.random((N, K)) < 0.7).at[jnp.arange(N), LABEL].set(True)
 # Of each function of the logits, how many arrays of their size the gradient may keep: of numbers, the logits among them
 # (or the masked logits in their place), and of booleans.
 KEPT = {
+    "kl_divergence": (lambda x: sl.kl_divergence(x, Y), 2, 0),
+    "kl_divergence, where": (lambda x: sl.kl_divergence(x, Y, where=WHERE), 2, 1),
+    "kl_divergence_with_log_targets": (lambda x: sl.kl_divergence_with_log_targets(x, Y), 2, 0),
+    "generalized_kl_divergence": (lambda x: sl.generalized_kl_divergence(x, Y), 2, 0),
+    "js_divergence": (lambda x: sl.js_divergence(x, Y, beta=0.25), 2, 0),
+    "bernoulli_kl_from_logits": (lambda x: sl.bernoulli_kl_from_logits(x, Y), 2, 0),
+    "distillation_loss": (lambda x: sl.distillation_loss(x, Y, temperature=2.5), 2, 0),
+    "distillation_loss, where": (lambda x: sl.distillation_loss(x, Y, where=WHERE), 2, 1),
+    "logit_matching_loss": (lambda x: sl.logit_matching_loss(x, Y), 2, 0),
     "logsumexp": (lambda x: sl.logsumexp(x, axis=-1), 1, 0),
     "softmax": (sl.softmax, 1, 0),
     "log_softmax": (sl.log_softmax, 1, 0),
@@ -28,6 +37,15 @@ KEPT = {
     "sigmoid_focal_loss, alpha": (lambda x: sl.sigmoid_focal_loss(x, Y, alpha=0.25), 2, 0),
     "logsumexp, b": (lambda x: sl.logsumexp(x, axis=-1, b=Y), 2, 0),
     "softmax_cross_entropy": (lambda x: sl.softmax_cross_entropy(x, Y), 2, 0),
+    "softmax_cross_entropy, soft_cap": (lambda x: sl.softmax_cross_entropy(x, Y, soft_cap=30.0), 2, 0),
+    "softmax_focal_loss": (lambda x: sl.softmax_focal_loss(x, Y), 2, 0),
+    "softmax_focal_loss_with_integer_labels": (lambda x: sl.softmax_focal_loss_with_integer_labels(x, LABEL), 1, 0),
+    "softmax_focal_loss_with_integer_labels, options": (
+        lambda x: sl.softmax_focal_loss_with_integer_labels(x, LABEL, label_smoothing=0.1, weights=Y[0]),
+        1,
+        0,
+    ),
+    "poly_loss_cross_entropy": (lambda x: sl.poly_loss_cross_entropy(x, Y), 2, 0),
     "softmax_cross_entropy, where": (lambda x: sl.softmax_cross_entropy(x, Y, where=WHERE), 2, 1),
     "softmax_cross_entropy, options": (
         lambda x: sl.softmax_cross_entropy(x, Y, label_smoothing=0.1, weights=Y[0], z_loss=0.1),
@@ -54,6 +72,12 @@ KEPT = {
         1,
         0,
     ),
+    "bradley_terry_loss": (lambda c: sl.bradley_terry_loss(c, Y), 2, 0),
+    "simpo_loss": (lambda c: sl.simpo_loss(c, Y, label_smoothing=0.1), 2, 0),
+    "orpo_loss": (lambda c: sl.orpo_loss(c - 10, -Y), 2, 0),
+    "dpo_loss": (lambda c: sl.dpo_loss(c, Y, X, X, label_smoothing=0.1), 4, 0),
+    "ipo_loss": (lambda c: sl.ipo_loss(c, Y, X, X), 4, 0),
+    "kto_loss": (lambda p: sl.kto_loss(p, Y, WHERE, desirable_weight=2.0), 2, 1),
 }
 
 

@@ -42,6 +42,7 @@ def test_short(name, dtype, classes):
     check_accuracy(spec.ours(), spec, dtype, order=1)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"], indirect=True)
 @pytest.mark.parametrize("name", ROWWISE)
 def test_long(name, dtype):
     spec = rough(name, 1000)

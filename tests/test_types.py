@@ -19,6 +19,25 @@ LOSSES = {
     "safe_softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "z_loss",
+    "softmax_focal_loss",
+    "softmax_focal_loss_with_integer_labels",
+    "poly_loss_cross_entropy",
+    "ordinal_cross_entropy",
+    "info_nce_loss",
+    "sigmoid_contrastive_loss",
+    "kl_divergence",
+    "kl_divergence_with_log_targets",
+    "generalized_kl_divergence",
+    "convex_kl_divergence",
+    "js_divergence",
+    "distillation_loss",
+    "logit_matching_loss",
+    "bradley_terry_loss",
+    "simpo_loss",
+    "orpo_loss",
+    "dpo_loss",
+    "ipo_loss",
+    "kto_loss",
 }
 
 
@@ -87,7 +106,8 @@ def test_dense_labels_of_any_type(kind, logits):
     """One-hot labels may be integers, booleans or floats of another type than the logits."""
     x = jnp.array([[1.0, -2.0, 0.5]], logits)
     hot = jnp.array([[0, 1, 0]])
-    for f in (sl.softmax_cross_entropy, sl.sigmoid_binary_cross_entropy, sl.sigmoid_focal_loss):
+    dense = (sl.softmax_cross_entropy, sl.sigmoid_binary_cross_entropy, sl.sigmoid_focal_loss)
+    for f in (*dense, sl.kl_divergence, sl.generalized_kl_divergence):
         got, gradient = jax.value_and_grad(lambda x, f=f: f(x, hot.astype(kind)).sum())(x)
         wanted, slope = jax.value_and_grad(lambda x, f=f: f(x, hot.astype(logits)).sum())(x)
         assert (got.dtype, gradient.dtype) == (wanted.dtype, slope.dtype)

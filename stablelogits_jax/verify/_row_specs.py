@@ -211,6 +211,7 @@ ROWS = (
         scale=(divergence_value, divergence_slope, divergence_curvature),
         limits=(
             Limit((ABSENT, ABSENT), 0, ZEROS + ZEROS),
+            Limit((ABSENT, (0, 1, 0)), 0, ZEROS + ZEROS),
             Limit(((0, 0, -inf), (0, 0, 0)), np.log(1.5)),
             Limit(((0, 0, 0), (0, 0, -inf)), inf),
             Limit(((0, nan, 0), (0, 0, 0)), nan),

@@ -57,7 +57,7 @@ class Spec:
     one_number: bool = False
     wrt: tuple[int, ...] = (0,)
     call: Callable[[Callable], Callable] = lambda f: f
-    scale: tuple[Scale, Scale, Scale] = (None, None, None)
+    scale: Sequence[Scale] = (None, None, None)
     limits: tuple[Limit, ...] = ()
     peer: str | None = None
     options: str = ""

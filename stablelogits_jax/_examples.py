@@ -1,0 +1,166 @@
+"""Floor 3: what the losses on K logits share: examples as rows, their masks, labels, class weights and smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from stablelogits_jax import _checks, _rows, _stats
+from stablelogits_jax._bivariate import _soft_cap, _times
+from stablelogits_jax._checks import Axis
+from stablelogits_jax._core import masked, recomputed
+
+
+class Examples(NamedTuple):
+    """Logits as rows [..., n]. A masked class is -inf. The logits of an example that does not count, ignored or without
+    a class, are 0, so that nothing they hold reaches a gradient of any order."""
+
+    function: str
+    x: jax.Array
+    shape: tuple[int, ...]  # of the logits as they came
+    axes: tuple[int, ...]
+    mask: jax.Array | None  # of the classes
+    counted: jax.Array | None  # the examples that count
+
+
+def examples(
+    function: str, logits: ArrayLike, axis: Axis, where: ArrayLike | None, ignored: jax.Array | None = None
+) -> Examples:
+    (x,), _ = _checks.floating(function, logits=logits)
+    shape, axes = x.shape, _checks.axes(function, axis, x.ndim)
+    _checks.some_classes(function, shape, axes)
+    mask = _checks.mask(function, where, shape, axes)
+    x = _stats.flatten(x, axes)
+    counted = None if ignored is None else ~ignored
+    if mask is not None:
+        mask = _stats.flatten(mask, axes)
+        some = jnp.any(mask, -1)
+        counted = some if counted is None else counted & some
+        fill = jnp.where(counted, jnp.asarray(-jnp.inf, x.dtype), 0)[..., None]
+        x = masked(x, mask & counted[..., None], fill)
+    elif counted is not None:
+        x = masked(x, counted[..., None], 0)
+    return Examples(function, x, shape, axes, mask, counted)
+
+
+def total(
+    of: Examples, loss: Callable[[jax.Array], jax.Array], z_loss: ArrayLike = 0.0, soft_cap: ArrayLike | None = None
+) -> jax.Array:
+    """loss(x) of the capped logits with their z-loss, and 0 for the examples that do not count."""
+
+    def with_z_loss(x: jax.Array) -> jax.Array:
+        if _checks.is_zero(z_loss):
+            return loss(x)
+        return loss(x) + _rows.z_loss(x, option(of, "z_loss", z_loss))
+
+    if soft_cap is None:
+        y = with_z_loss(of.x)
+    else:
+        cap = option(of, "soft_cap", soft_cap, positive=True)[..., None]
+        y = recomputed(lambda x, cap: with_z_loss(_soft_cap(x, cap)))(of.x, cap)
+    return y if of.counted is None else masked(y, of.counted, 0)
+
+
+def option(of: Examples, name: str, value: ArrayLike, **kind: Any) -> jax.Array:
+    """A numeric option, one for all examples or for each; of those that do not count it reaches nothing."""
+    batch = of.x.shape[:-1]
+    given = _checks.option(of.function, name, value, batch, _checks.compute_type(of.x.dtype), **kind)
+    return given if of.counted is None else masked(jnp.broadcast_to(given, batch), of.counted, 1)
+
+
+# Shares -----------------------------------------------------------------------------------------------------------
+
+
+def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights: ArrayLike | None) -> jax.Array:
+    """The (smoothed, weighted) labels beside the rows. A share of a masked class is lost, as a masked label is: it is 1
+    there; what else a masked label holds reaches nothing."""
+    name, x, shape, axes = of.function, of.x, of.shape, of.axes
+    labels = _checks.as_array(name, "labels", labels)
+    form = f"{name}_with_integer_labels" if name.startswith("softmax") else "jax.nn.one_hot"
+    hint = f"; integers that name classes go to {form}" if jnp.issubdtype(labels.dtype, jnp.integer) else ""
+    y = _checks.real(name, "labels", labels, _checks.compute_type(x.dtype))
+    y = _checks.beside(name, "labels", y, shape, hint)
+    if hint:  # one number for each example names a class
+        given, classes = (tuple(sizes[a] for a in axes) for sizes in (y.shape, shape))
+        _checks.require_shape(name, "labels along the classes", given, classes, hint)
+    y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
+    y = _stats.flatten(y, axes)
+    lost = None
+    if of.mask is not None:
+        lost, y = (y > 0) & ~of.mask, masked(jnp.broadcast_to(y, x.shape), of.mask, 0)
+    if not _checks.is_zero(label_smoothing):
+        s = option(of, "label_smoothing", label_smoothing, high=1)[..., None]
+        y = (1 - s) * y + s * uniform(x, of.mask)
+    if weights is not None:
+        y = _class_weights(of, weights) * y
+    return y if lost is None else masked(y, ~lost, 1)
+
+
+def _class_weights(of: Examples, weights: ArrayLike) -> jax.Array:
+    """Weights of the classes beside the rows, in the type that is computed in; 0 for masked classes."""
+    w = _checks.real(of.function, "weights", weights, _checks.compute_type(of.x.dtype))
+    _checks.require_shape(of.function, "weights", w.shape, tuple(of.shape[a] for a in of.axes))
+    w = w.reshape(*(1,) * (of.x.ndim - 1), -1)
+    return w if of.mask is None else masked(jnp.broadcast_to(w, of.x.shape), of.mask, 0)
+
+
+def uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """1 / K for each kept class, [..., n], or [1, ..., n] where all rows are alike."""
+    dtype = _checks.compute_type(x.dtype)
+    if mask is None:
+        return jnp.full((*(1,) * (x.ndim - 1), x.shape[-1]), 1 / x.shape[-1], dtype)
+    kept = jnp.sum(mask, -1, keepdims=True).astype(dtype)
+    return jnp.where(mask, 1 / jnp.maximum(kept, 1), 0)
+
+
+# Integer labels ---------------------------------------------------------------------------------------------------
+
+
+def labelled(
+    function: str,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    ignore_index: int | None,
+) -> tuple[Examples, jax.Array]:
+    """The examples, and their integer labels: 0 for those that do not count."""
+    (array,), _ = _checks.floating(function, logits=logits)
+    axes = _checks.axes(function, axis, array.ndim)
+    batch = tuple(n for a, n in enumerate(array.shape) if a not in axes)
+    given, labels = labels, _checks.integer(function, "labels", labels, batch)
+    of = examples(function, array, axes, where, _checks.ignored(function, given, ignore_index))
+    return of, labels if of.counted is None else jnp.where(of.counted, labels, 0)
+
+
+def smoothed(
+    of: Examples,
+    labels: jax.Array,
+    hard: Callable[[jax.Array, jax.Array], jax.Array],
+    soft: Callable[[jax.Array, jax.Array], jax.Array],
+    label_smoothing: ArrayLike,
+    weights: ArrayLike | None,
+) -> Callable[[jax.Array], jax.Array]:
+    """(1 - s) w hard(x, label) + s soft(x, w / K), without a one-hot array."""
+    dtype = _checks.compute_type(of.x.dtype)
+    w = None if weights is None else _class_weights(of, weights)
+    of_label = None
+    if weights is not None:
+        index = jnp.where(labels < 0, of.x.shape[-1], labels)
+        of_label = jnp.take(jnp.asarray(weights).astype(dtype).reshape(-1), index, mode="fill")
+
+    def loss(x: jax.Array) -> jax.Array:
+        y = hard(x, labels)
+        if of_label is not None:
+            y = _times(of_label, y)
+        if _checks.is_zero(label_smoothing):
+            return y
+        s = option(of, "label_smoothing", label_smoothing, high=1)
+        share = uniform(x, of.mask) if w is None else w * uniform(x, of.mask)
+        return _times(1 - s, y) + _times(s, soft(x, share))
+
+    return loss

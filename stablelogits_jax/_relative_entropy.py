@@ -1,0 +1,212 @@
+"""Floor 1: the cores of the divergences, one class's part of each, and their rules.
+
+A part that is not negative is p phi(d) with phi(d) = exp(d) - 1 - d, p a probability and p exp(d) another.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from stablelogits_jax._bivariate import _difference, _ratio, _times, _xlogy
+from stablelogits_jax._closed import _expm1_by_series, _log1p, _phi_over_square
+from stablelogits_jax._core import core, define_slopes
+from stablelogits_jax._univariate import _bell, _log, _log_times_e, _sigmoid, _softplus
+
+
+def _phi(p: jax.Array, d: jax.Array, more: jax.Array) -> jax.Array:
+    """p phi(d), with p (exp(d) - 1) given: more - p d cancels for small d."""
+    return jnp.where(jnp.abs(d) < 1, p * (d * d * _phi_over_square(d)), more - _times(p, d))
+
+
+# Targets and log-predictions --------------------------------------------------------------------------------------
+
+
+@core
+def _kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
+    """t (log t - log q)"""
+    return _xlogy.closed(t, t) - _times(t, log_q)
+
+
+@core
+def _kl_of_logs(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return _times(jnp.exp(log_p), _difference.closed(log_p, log_q))
+
+
+@core
+def _generalized_kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
+    """t (log t - log q) + q - t = t phi(log q - log t)"""
+    d, q = _difference.closed(log_q, _log.closed(t)), jnp.exp(log_q)
+    beyond = (q == jnp.inf) & (t >= 0) & ((d > 1) | (log_q == jnp.inf))  # where t d may be, too
+    return jnp.where(beyond, jnp.inf, _phi(t, d, q - t))
+
+
+@core
+def _excess(t: jax.Array, log_q: jax.Array) -> jax.Array:
+    """q - t, of a sure class (q - 1) + (1 - t), both of which are small"""
+    sure = (log_q > -0.5) & (t > 0.5)
+    return jnp.where(sure, _expm1_by_series(log_q) + (1 - t), jnp.exp(log_q) - t)
+
+
+define_slopes(_excess, lambda t, log_q: -1, lambda t, log_q: jnp.exp(log_q))
+define_slopes(_kl, lambda t, log_q: _difference(_log_times_e(t), log_q), lambda t, log_q: -t)
+define_slopes(
+    _kl_of_logs,
+    lambda log_p, log_q: _times(jnp.exp(log_p), 1 + _difference(log_p, log_q)),
+    lambda log_p, log_q: -jnp.exp(log_p),
+)
+define_slopes(
+    _generalized_kl,
+    lambda t, log_q: _difference(_log(t), log_q),
+    _excess,
+)
+
+
+# A mixture m = b p + (1 - b) q ------------------------------------------------------------------------------------
+
+
+def _log_mean(d: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """log(a + b exp(d)) for a + b = 1. Both are given, as neither is right as 1 minus the other:
+
+    (1) log(a + b exp(d))        cancels near d = 0
+    (2) log1p(b (exp(d) - 1))        cancels where the sum is small: then it is (1)
+    Beyond d = 80, where the exponential is about to overflow, exp(d - 80) is taken out.
+    """
+    far = jnp.maximum(d - 80, 0)
+    more = b * _expm1_by_series(jnp.minimum(d, 80))
+    total = a * jnp.exp(-far) + b * jnp.exp(jnp.minimum(d, 80))
+    y = jnp.where((more > -0.5) & (d < 80), _log1p(more), jnp.log(total) + far)
+    return jnp.where(b == 0, 0, y)
+
+
+@core
+def _log_over_first(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """u = log(m / p)"""
+    return _log_mean(_difference.closed(log_q, log_p), b, 1 - b)
+
+
+@core
+def _log_over_second(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """v = log(m / q)"""
+    return _log_mean(_difference.closed(log_p, log_q), 1 - b, b)
+
+
+def _parts(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """b p and (1 - b) q, times the same number where both may be flushed."""
+    top = jnp.maximum(log_p, log_q)
+    lift = jnp.where((top < -40) & (top > -jnp.inf), top, 0)
+    return b * jnp.exp(log_p - lift), (1 - b) * jnp.exp(log_q - lift)
+
+
+@core
+def _first_share(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """b p / m: exp(-u) would be as many ulps off as u is large."""
+    first, second = _parts(log_p, log_q, b)
+    return _ratio.closed(first, first + second)
+
+
+@core
+def _second_share(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """(1 - b) q / m"""
+    first, second = _parts(log_p, log_q, b)
+    return _ratio.closed(second, first + second)
+
+
+@core
+def _contrast(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """(p - q) / m = exp(-u) - exp(-v), of which the larger is factored out."""
+    d = _difference.closed(log_p, log_q)
+    log_ratio = jnp.minimum(_log_over_first.closed(log_p, log_q, b), _log_over_second.closed(log_p, log_q, b))
+    return -jnp.sign(d) * _expm1_by_series(-jnp.abs(d)) * jnp.exp(-log_ratio)
+
+
+def _product(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """p q / m^2"""
+    return jnp.exp(-(_log_over_first(log_p, log_q, b) + _log_over_second(log_p, log_q, b)))
+
+
+def _of_shares(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    return _first_share(log_p, log_q, b) * _second_share(log_p, log_q, b)
+
+
+define_slopes(_log_over_first, lambda *x: -_second_share(*x), _second_share, _contrast)
+define_slopes(_log_over_second, _first_share, lambda *x: -_first_share(*x), _contrast)
+define_slopes(_first_share, _of_shares, lambda *x: -_of_shares(*x), _product)
+define_slopes(_second_share, lambda *x: -_of_shares(*x), _of_shares, lambda *x: -_product(*x))
+define_slopes(_contrast, _product, lambda *x: -_product(*x), lambda *x: -_contrast(*x) * _contrast(*x))
+
+
+def _to_mixture(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """p phi(u) and q phi(v)"""
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    first = _phi(p, _log_over_first.closed(log_p, log_q, b), (1 - b) * (q - p))
+    return first, _phi(q, _log_over_second.closed(log_p, log_q, b), b * (p - q))
+
+
+@core
+def _js(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """b p log(p / m) + (1 - b) q log(q / m) = b p phi(u) + (1 - b) q phi(v): what is not logarithm adds up to 0."""
+    first, second = _to_mixture(log_p, log_q, b)
+    return _times(b, first) + _times(1 - b, second)
+
+
+@core
+def _js_in_weight(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """p phi(u) - q phi(v) = p log(p / m) - q log(q / m) - p + q"""
+    first, second = _to_mixture(log_p, log_q, b)
+    return first - second
+
+
+define_slopes(
+    _js,
+    lambda log_p, log_q, b: -_times(b * jnp.exp(log_p), _log_over_first(log_p, log_q, b)),
+    lambda log_p, log_q, b: -_times((1 - b) * jnp.exp(log_q), _log_over_second(log_p, log_q, b)),
+    _js_in_weight,
+)
+define_slopes(  # -p (u + b (p - q) / m), q (v - (1 - b) (p - q) / m), -(p - q)^2 / m
+    _js_in_weight,
+    lambda log_p, log_q, b: (
+        -_times(jnp.exp(log_p), _log_over_first(log_p, log_q, b) + _times(b, _contrast(log_p, log_q, b)))
+    ),
+    lambda log_p, log_q, b: _times(
+        jnp.exp(log_q), _log_over_second(log_p, log_q, b) - _times(1 - b, _contrast(log_p, log_q, b))
+    ),
+    lambda log_p, log_q, b: -_times(jnp.exp(log_p) - jnp.exp(log_q), _contrast(log_p, log_q, b)),
+)
+
+
+# Two logits -------------------------------------------------------------------------------------------------------
+
+
+def _softplus_difference(a: jax.Array, b: jax.Array) -> jax.Array:
+    """(1) softplus(a) - softplus(b)        cancels where a and b are near, or large
+    (2) log(sigmoid(-b) + sigmoid(b) exp(a - b))        which is (1) for a small sigmoid(b) that may be flushed
+    """
+    apart = (b < -40) & (a - b > 1)
+    between = _log_mean(_difference.closed(a, b), _sigmoid(-b), _sigmoid(b))
+    return jnp.where(apart, _softplus(a) - _softplus(b), between)
+
+
+@core
+def _sigmoid_difference(a: jax.Array, b: jax.Array) -> jax.Array:
+    """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)) for a >= b"""
+    high, low = jnp.maximum(a, b), jnp.minimum(a, b)
+    share = _sigmoid(high) * _sigmoid(-low)
+    return jnp.where(a < b, share, -share) * _expm1_by_series(-_difference.closed(high, low))
+
+
+@core
+def _bernoulli_kl(x: jax.Array, y: jax.Array) -> jax.Array:
+    """p phi(log(q / p)) + (1 - p) phi(log((1 - q) / (1 - p))) with p = sigmoid(x), q = sigmoid(y); softplus(-+y) at
+    x = +-inf."""
+    more = _sigmoid_difference.closed(y, x)
+    first = _phi(_sigmoid(x), -_softplus_difference(-y, -x), more)
+    kl = first + _phi(_sigmoid(-x), -_softplus_difference(y, x), -more)
+    kl = jnp.where(jnp.isinf(y) & jnp.isfinite(x), jnp.inf, kl)
+    return jnp.where(jnp.isinf(x), _softplus(jnp.where(x > 0, -y, y)), kl)
+
+
+define_slopes(_sigmoid_difference, lambda a, b: _bell(a), lambda a, b: -_bell(b))
+define_slopes(
+    _bernoulli_kl,
+    lambda x, y: _times(_bell(x), _difference(x, y)),
+    lambda x, y: _sigmoid_difference(y, x),
+)

@@ -1,0 +1,104 @@
+"""Floor 1: what losses make of a surprisal s = -log p >= 0 other than s itself.
+
+A surprisal keeps the digits of 1 - p = 1 - exp(-s), which a rounded p has lost.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stablelogits_jax._bivariate import _times
+from stablelogits_jax._closed import _complement, _expm1, _phi_over_square
+from stablelogits_jax._core import core, define_slopes
+from stablelogits_jax._univariate import _log1mexp
+
+FAR = 1e30
+
+
+def _product(s: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.Array:
+    """scale (1 - p)^a p^b, in one exponential: where one factor is infinite, another may be 0. A power of 0 is 1, and a
+    scale of 0, such as gamma (gamma - 1) of a second slope, makes it 0 at any s.
+
+    What is selected is cheap: XLA:CPU makes a branch, and no vectors, of a selection of what is not. The logarithm's
+    absolute error is the result's relative one, so it need not be that of log1mexp.
+    """
+    a, b = (jnp.where(scale == 0, 0, power) for power in (a, b))
+    return scale * jnp.exp(a * jnp.maximum(jnp.log(-_expm1(-s)), -FAR) - jnp.where(b == 0, 0, b * s))
+
+
+@core
+def _decay(s: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.Array:
+    return _product(s, a, b, scale)
+
+
+@core
+def _decaying(s: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.Array:
+    """s times that: a product rule outside would multiply an infinite s to a slope of 0. At s = 0 it is 0, as it comes
+    with a term of `_decay` that is infinite if its limit is."""
+    largest = float(jnp.finfo(s.dtype).max)
+    s_times = jnp.where((b == 0) & (scale != 0), s, jnp.minimum(s, FAR))
+    return s_times * jnp.clip(_product(s, a, b, scale), -largest, largest)
+
+
+def _falls(f: Callable, s: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.Array:
+    """The slope in s of (1 - p)^a p^b, times what else f has: (1 - p)' = p."""
+    return f(s, a - 1, b + 1, scale * a) - f(s, a, b, scale * b)
+
+
+def _in_power(f: Any, slope: Callable) -> Any:
+    """f log(1 - p), the slope of f in a, whose own in s is slope(s) log(1 - p) + f p / (1 - p): as a product of rules
+    it would multiply an infinite logarithm, or its slope, to an f of 0."""
+
+    @core
+    def g(s: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.Array:
+        return _times.closed(f.closed(s, a, b, scale), _log1mexp(s))
+
+    define_slopes(
+        g,
+        lambda s, a, b, scale: slope(s, a, b, scale) + f(s, a - 1, b + 1, scale),
+        lambda *of: _times(g(*of), _log1mexp(of[0])),
+        lambda *of: -_times(g(*of), of[0]),
+        lambda s, a, b, scale: g(s, a, b, jnp.ones_like(scale)),
+    )
+    return g
+
+
+_decay_in_power = _in_power(_decay, lambda *of: _falls(_decay_in_power, *of))
+_decaying_in_power = _in_power(_decaying, lambda *of: _decay_in_power(*of) + _falls(_decaying_in_power, *of))
+define_slopes(
+    _decay,
+    lambda *of: _falls(_decay, *of),
+    _decay_in_power,
+    lambda *of: -_decaying(*of),
+    lambda s, a, b, scale: _decay(s, a, b, jnp.ones_like(scale)),
+)
+define_slopes(
+    _decaying,
+    lambda *of: _decay(*of) + _falls(_decaying, *of),
+    _decaying_in_power,
+    lambda *of: -_times(_decaying(*of), of[0]),
+    lambda s, a, b, scale: _decaying(s, a, b, jnp.ones_like(scale)),
+)
+
+
+def _focal(s: jax.Array, gamma: jax.Array) -> jax.Array:
+    """(1 - p)^gamma s"""
+    zero = jnp.zeros((1,) * s.ndim, s.dtype)
+    return _decaying(s, gamma, zero, zero + 1)
+
+
+@core
+def _lag(s: jax.Array) -> jax.Array:
+    """s - (1 - p) = phi(-s)"""
+    near = jnp.minimum(s, 1)
+    return jnp.where(s < 1, near * near * _phi_over_square(-near), s + _expm1(-s))
+
+
+define_slopes(_lag, lambda s: _complement(-s))
+
+
+def _poly(s: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """s + epsilon (1 - p) = (1 + epsilon) (1 - p) + phi(-s), of which no term is negative for epsilon >= -1"""
+    return (1 + epsilon) * _complement(-s) + _lag(s)

@@ -1,0 +1,134 @@
+"""Extreme arguments under the names of docs/migration.md, and the textbook formulas of its calls that have options."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpmath import mpf
+
+from stablelogits_jax.verify._binary_specs import binary, focal
+from stablelogits_jax.verify._categorical_specs import WEIGHTS, categorical, one_hot, weighted
+from stablelogits_jax.verify._contrastive_specs import info_nce
+from stablelogits_jax.verify._divergence_specs import distillation, generalized, js, kl
+from stablelogits_jax.verify._modulated_specs import focal as softmax_focal
+from stablelogits_jax.verify._modulated_specs import ordinal, poly
+from stablelogits_jax.verify._oracle import exp, log, power, value_of
+from stablelogits_jax.verify._row_specs import log_probabilities
+
+V, T, SMOOTHING = (0.5, 1.0, 2.0, 1.0), 2.0, mpf("0.1")  # as on the page, whose w is WEIGHTS
+CUTPOINTS, HALF = (-1.0, 0.5), mpf("0.5")
+LOW, HIGH = (float(np.float32(bound)) for bound in (1e-6, 1 - 1e-6))
+
+
+def numbers(*values: Any) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+EXTREME = {
+    "x": numbers(-80, -20, 20, 100),
+    "z": numbers(-30, 30, -10, 0.5),
+    "y": numbers(1, 0, 1, 0.25),
+    "signs": numbers(-1, 1, 1, -1),
+    "p": numbers(1e-30, 1e-5, 0.9999999, 0.75),
+    "q": numbers(1e-10, 0.9999, 1e-20, 0.25),
+    "logits": numbers((20, 0, -5), (-60, 10, 40), (40, -40, -80), (0.5, -30, 30)),
+    "teacher": numbers((-5, 0, 20), (0, 0, -30), (-40, 40, 0), (50, 0, -10)),
+    "labels": np.array((0, 1, 2, 0), np.int32),
+    "padded": np.array((0, -100, 2, 0), np.int32),
+    "targets": numbers((1, 0, 0), (0, 1, 0), (0.5, 0.5, 0), (0.25, 0.5, 0.25)),
+    "guesses": numbers((1, 1e-30, 1e-10), (0.25, 0.75, 1e-20), (0.9999999, 1e-7, 1e-15), (1e-5, 0.5, 0.5)),
+    "log_q": numbers((-0.25, -14, -20), (-30, -0.5, -1), (-80, -50, 0), (-1, -2, -0.7)),
+    "log_p": numbers((-40, -1e-5, -12), (-1, -3, -0.5), (-0.25, -2, -3), (0, -60, -40)),
+    "maps": numbers(((20, -60), (0, 10), (-5, 40)), ((40, 0.5), (-40, -30), (-80, 30))),
+    "images": numbers((8, 1), (-8, 4), (0.5, -16), (4, 4)),
+    "texts": numbers((2, 0), (0, 8), (1, -1), (-2, 4)),
+    "map_labels": np.array(((0, 1), (2, 0)), np.int32),
+}
+
+
+def each(formula: Callable, *constants: tuple) -> Callable:
+    """From the formula of one example to that of a batch; the constants have an entry for each example."""
+    return lambda *columns: [formula(*example) for example in zip(*columns, *constants, strict=True)]
+
+
+def smoothed(shares):
+    return [(1 - SMOOTHING) * a + SMOOTHING / len(shares) for a in shares]
+
+
+def surprisal(x, label):
+    return -log_probabilities(x)[label]
+
+
+def mean_weighted_by_class(formula: Callable) -> Callable:
+    """PyTorch's: the sum of the weighted losses over that of the labels' weights."""
+    return lambda logits, labels: sum(each(formula)(logits, labels)) / sum(WEIGHTS[label] for label in labels)
+
+
+def mean_without_padding(logits, labels):
+    losses = [surprisal(x, label) for x, label in zip(logits, labels, strict=True) if label != -100]
+    return sum(losses) / len(losses)
+
+
+def of_maps(maps, labels):
+    """A loss for each pixel; the classes are on the first axis of a map."""
+    pixels = ((x, label) for map_, row in zip(maps, labels, strict=True) for *x, label in zip(*map_, row, strict=True))
+    return [surprisal(x, label) for x, label in pixels]
+
+
+def entropy(p):
+    return -sum(a * log(a) for a in p)
+
+
+def clipped_logit(p):
+    inside = min(max(value_of(p), LOW), HIGH)
+    p = p if inside == value_of(p) else mpf(inside)
+    return log(p / (1 - p))
+
+
+INTEGER = "sl.softmax_cross_entropy_with_integer_labels"
+
+TRUTHS = {
+    "sl.sigmoid_binary_cross_entropy(x, y, pos_weight=3.0)": each(lambda x, y: binary(x, y, 3)),
+    "sl.sigmoid_binary_cross_entropy(x, y, pos_weight=v)": each(binary, V),
+    "sl.sigmoid_binary_cross_entropy(x, y, label_smoothing=0.1)": each(
+        lambda x, y: binary(x, (1 - SMOOTHING) * y + SMOOTHING / 2)
+    ),
+    "(v * sl.sigmoid_binary_cross_entropy(x, y))": each(lambda x, y, v: v * binary(x, y), V),
+    "sl.sigmoid_binary_cross_entropy(sl.logit(p), y)": each(lambda p, y: -(y * log(p) + (1 - y) * log(1 - p))),
+    "sl.sigmoid_focal_loss(x, y, gamma=2.0)": each(focal),
+    "sl.sigmoid_focal_loss(x, y, alpha=0.25)": each(lambda x, y: (0.75 - 0.5 * y) * focal(x, y)),
+    "sl.sigmoid_focal_loss(x, y, alpha=0.25, gamma=2.0)": each(lambda x, y: (0.75 - 0.5 * y) * focal(x, y)),
+    "sl.log_cosh(x, z)": each(lambda x, z: log((exp(x - z) + exp(z - x)) / 2)),
+    "sl.softplus(-signs * x)": each(lambda sign, x: log(1 + exp(-sign * x))),
+    "sl.softplus(2.0 * x) / 2.0": each(lambda x: log(1 + exp(2 * x)) / 2),
+    "sl.logit(jnp.clip(p, 1e-6, 1 - 1e-6))": each(clipped_logit),
+    "sl.entr(guesses).sum(-1)": each(entropy),
+    "sl.softmax_cross_entropy(logits, targets, label_smoothing=0.1)": each(lambda x, y: categorical(x, smoothed(y))),
+    "sl.softmax_cross_entropy(logits, targets, weights=w)": each(lambda x, y: categorical(x, weighted(y))),
+    "0.25 * sl.softmax_focal_loss(logits, targets, gamma=2.0)": each(lambda x, y: 0.25 * softmax_focal(x, y)),
+    "sl.poly_loss_cross_entropy(logits, targets, epsilon=2.0)": each(poly),
+    "sl.smooth_labels(targets, 0.1)": lambda targets: [a for y in targets for a in smoothed(y)],
+    "sl.softmax_focal_loss_with_integer_labels(logits, labels, gamma=2.0)": each(
+        lambda x, label: softmax_focal(x, one_hot(label))
+    ),
+    "sl.ordinal_cross_entropy(x, labels, cutpoints)": each(lambda x, label: ordinal(x, label, CUTPOINTS)),
+    "sl.info_nce_loss(images, texts, temperature=T)": lambda images, texts: info_nce(images, texts, T),
+    f"{INTEGER}(maps, map_labels, axis=1)": of_maps,
+    f"{INTEGER}(logits, labels, weights=w)": each(lambda x, label: WEIGHTS[label] * surprisal(x, label)),
+    f"{INTEGER}(logits, labels, label_smoothing=0.1)": each(lambda x, label: categorical(x, smoothed(one_hot(label)))),
+    f"{INTEGER}(logits, labels, weights=w, label_smoothing=0.1).sum() / w[labels].sum()": mean_weighted_by_class(
+        lambda x, label: categorical(x, weighted(smoothed(one_hot(label))))
+    ),
+    f"sl.masked_mean({INTEGER}(logits, labels), weights=w[labels])": mean_weighted_by_class(
+        lambda x, label: WEIGHTS[label] * surprisal(x, label)
+    ),
+    f"sl.masked_mean({INTEGER}(logits, padded, ignore_index=-100), where=padded != -100)": mean_without_padding,
+    "sl.kl_divergence(log_q, targets)": each(kl),
+    "sl.kl_divergence(log_q, targets).mean() / log_q.shape[-1]": lambda log_q, targets: (
+        sum(each(kl)(log_q, targets)) / sum(len(row) for row in log_q)
+    ),
+    "sl.generalized_kl_divergence(log_q, targets)": each(generalized),
+    "sl.convex_kl_divergence(log_q, targets)": each(generalized),
+    "sl.distillation_loss(logits, teacher, temperature=T)": each(lambda x, teacher: distillation(x, teacher, T)),
+    "jnp.sqrt(sl.js_divergence(log_q, log_p))": each(lambda log_q, log_p: power(js(log_q, log_p, HALF), HALF)),
+}

@@ -1,0 +1,122 @@
+"""One loss by two roads, for all inputs: modulated losses without their modulation, dense and integer labels, capped
+and ordered logits. Hypothesis looks for an input where they part."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from test_invariants import CLASSES, EPS, close, finite_rows, labels, rows, shares, some_class
+
+import stablelogits_jax as sl
+
+
+def with_slope(f):
+    return jax.jit(jax.value_and_grad(f))
+
+
+dense, integer, focal, hard_focal, poly = map(
+    with_slope,
+    (
+        sl.softmax_cross_entropy,
+        sl.softmax_cross_entropy_with_integer_labels,
+        sl.softmax_focal_loss,
+        sl.softmax_focal_loss_with_integer_labels,
+        sl.poly_loss_cross_entropy,
+    ),
+)
+static_focal, static_hard_focal = (
+    with_slope(partial(f, gamma=0.0)) for f in (sl.softmax_focal_loss, sl.softmax_focal_loss_with_integer_labels)
+)
+static_poly = with_slope(partial(sl.poly_loss_cross_entropy, epsilon=0.0))
+ordinal = jax.jit(jax.value_and_grad(sl.ordinal_cross_entropy, (0, 2)))
+binary = with_slope(sl.sigmoid_binary_cross_entropy)
+
+ZERO = np.float32(0)
+smoothing = st.just(0.0) | st.floats(2**-20, 1, width=32)
+options = st.just({}) | st.fixed_dictionaries(
+    {
+        "where": some_class.map(np.array),
+        "label_smoothing": smoothing.map(np.float32),
+        "weights": arrays(np.float32, CLASSES, elements=st.floats(2**-10, 2**10, width=32)),
+    }
+)
+gammas = st.sampled_from([0.0, 0.5, 1.0, 2.0]) | st.floats(2**-10, 8, width=32)
+
+
+def keeping(options, label):
+    """The label on a masked class is lost, and so is its share, but the slopes of an infinite loss differ."""
+    return options and {**options, "where": options["where"] | (np.arange(CLASSES) == label)}
+
+
+def agree(got, wanted, ulps=16):
+    """In value, and in slope to the rounding of its largest entry, as its terms are of either sign."""
+    close(got[0], wanted[0], ulps)
+    size = np.abs(wanted[1])
+    close(got[1], wanted[1], ulps, ulps * EPS * float(np.max(size, initial=2.0**-60, where=np.isfinite(size))))
+
+
+@given(rows, shares, labels, options)
+def test_focal_without_focus_is_cross_entropy(x, y, label, options):
+    wanted = dense(x, y, **options)
+    agree(static_focal(x, y, **options), wanted)
+    agree(focal(x, y, gamma=ZERO, **options), wanted)
+    wanted = integer(x, label, **options)
+    agree(static_hard_focal(x, label, **options), wanted)
+    agree(hard_focal(x, label, gamma=ZERO, **options), wanted)
+
+
+@given(rows, shares, some_class)
+def test_poly_without_its_term_is_cross_entropy(x, y, where):
+    wanted = dense(x, y, where=np.array(where))
+    agree(static_poly(x, y, where=np.array(where)), wanted)
+    agree(poly(x, y, epsilon=ZERO, where=np.array(where)), wanted)
+
+
+@given(rows, labels, gammas, options)
+def test_dense_focal_is_integer(x, label, gamma, options):
+    hot, options = np.eye(CLASSES, dtype=np.float32)[label], keeping(options, label)
+    agree(focal(x, hot, gamma=np.float32(gamma), **options), hard_focal(x, label, gamma=np.float32(gamma), **options))
+
+
+@given(finite_rows, shares, gammas, smoothing, some_class)
+def test_smoothing_focal_is_smoothing_the_labels(x, y, gamma, s, where):
+    gamma, s, where = np.float32(gamma), np.float32(s), np.array(where)
+    wanted = focal(x, sl.smooth_labels(np.where(where, y, 0), s, where=where), gamma=gamma, where=where)
+    agree(focal(x, np.where(where, y, 0), gamma=gamma, label_smoothing=s, where=where), wanted)
+
+
+@given(finite_rows, shares, labels)
+def test_a_high_cap_is_none(x, y, label):
+    agree(dense(x, y, soft_cap=np.float32(2**60)), dense(x, y))
+    agree(integer(x, label, soft_cap=np.float32(2**60)), integer(x, label))
+
+
+@given(rows, labels, st.floats(2**-4, 2**10, width=32), options)
+def test_dense_capped_is_integer(x, label, cap, options):
+    hot, options = np.eye(CLASSES, dtype=np.float32)[label], keeping(options, label)
+    agree(dense(x, hot, soft_cap=np.float32(cap), **options), integer(x, label, soft_cap=np.float32(cap), **options))
+
+
+sixteenths = st.integers(-(2**20), 2**20).map(lambda i: np.float32(i / 16))
+
+
+@given(sixteenths | st.sampled_from([np.float32(np.inf), np.float32(-np.inf)]), sixteenths, st.integers(0, 1))
+def test_two_ordered_classes_are_a_sigmoid(x, c, label):
+    """Of the distance from the one cutpoint, which is exact."""
+    loss, (slope, of_cutpoint) = ordinal(x, label, jnp.array([c]))
+    wanted, wanted_slope = binary(x - c, np.float32(label))
+    close(loss, wanted)
+    close(slope, wanted_slope)
+    close(of_cutpoint[0], -wanted_slope)
+
+
+@given(sixteenths, st.sets(sixteenths, min_size=3, max_size=3))
+def test_ordered_classes_share_a_probability_of_one(x, cutpoints):
+    c = np.sort(np.float32(list(cutpoints)))
+    losses = np.array([ordinal(x, label, c)[0] for label in range(4)], np.float64)
+    assert losses.min() >= 0
+    close(np.exp(-losses).sum(), 1.0)
