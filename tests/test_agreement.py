@@ -116,7 +116,7 @@ def test_two_ordered_classes_are_a_sigmoid(x, c, label):
 
 @given(sixteenths, st.sets(sixteenths, min_size=3, max_size=3))
 def test_ordered_classes_share_a_probability_of_one(x, cutpoints):
-    c = np.sort(np.float32(list(cutpoints)))
+    c = np.array(sorted(cutpoints), np.float32)
     losses = np.array([ordinal(x, label, c)[0] for label in range(4)], np.float64)
     assert losses.min() >= 0
     close(np.exp(-losses).sum(), 1.0)
