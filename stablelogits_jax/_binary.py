@@ -34,6 +34,14 @@ def _kept(
     return masked(x, mask, 0), masked(jnp.broadcast_to(y, x.shape), mask, 0), mask
 
 
+def _option(
+    function: str, name: str, value: ArrayLike, x: jax.Array, mask: jax.Array | None, high: float = jnp.inf
+) -> jax.Array:
+    """A numeric option in the type that is computed in; of a masked example it reaches nothing."""
+    given = _checks.option(function, name, value, x.shape, compute_type(x.dtype), high=high)
+    return given if mask is None else masked(jnp.broadcast_to(given, x.shape), mask, 1)
+
+
 def sigmoid_binary_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -74,12 +82,12 @@ def sigmoid_binary_cross_entropy(
     name = "sigmoid_binary_cross_entropy"
     x, y = _logits_and_labels(name, logits, labels)
     x, y, mask = _kept(name, x, y, where)
-    weight = _one(x) if pos_weight is None else _checks.option(name, "pos_weight", pos_weight, x.shape, y.dtype)
+    weight = _one(x) if pos_weight is None else _option(name, "pos_weight", pos_weight, x, mask)
     if _checks.is_zero(label_smoothing):
         loss = _cross_entropy(x, y, weight)
     else:  # of the losses, not of the labels: 1 - y would round off a small s
         x = as_type(x, y.dtype)  # so that the slopes of the two are added before they are rounded
-        s = _checks.option(name, "label_smoothing", label_smoothing, x.shape, y.dtype, 0, 1)
+        s = _option(name, "label_smoothing", label_smoothing, x, mask, 1)
         loss = _times(1 - s, _cross_entropy(x, y, weight)) + _times(s, _cross_entropy(x, 0.5 * _one(x), weight))
     return loss if mask is None else masked(loss, mask, 0)
 
@@ -171,11 +179,11 @@ def sigmoid_focal_loss(
     x, y = _logits_and_labels(name, logits, labels)
     x, y, mask = _kept(name, x, y, where)
     x = as_type(x, y.dtype)
-    gamma = _checks.option(name, "gamma", gamma, x.shape, x.dtype)
+    gamma = _option(name, "gamma", gamma, x, mask)
     if alpha is None:
         loss = _focal(x, y, gamma)
     else:
-        loss = _balanced_focal(x, y, gamma, _checks.option(name, "alpha", alpha, x.shape, x.dtype, 0, 1))
+        loss = _balanced_focal(x, y, gamma, _option(name, "alpha", alpha, x, mask, 1))
     return loss if mask is None else masked(loss, mask, 0)
 
 

@@ -109,6 +109,27 @@ def test_masked(name):
     check_masked(MASKED[name], [np.nan, -np.inf] if name == "softmax_cross_entropy, labels" else POISON)
 
 
+OPTIONS = {
+    "pos_weight": lambda w, where: sl.sigmoid_binary_cross_entropy(X, Y, pos_weight=w, where=where),
+    "alpha": lambda a, where: sl.sigmoid_focal_loss(X, Y, a, where=where),
+    "gamma": lambda g, where: sl.sigmoid_focal_loss(X, Y, gamma=g, where=where),
+    "softmax gamma": lambda g, where: sl.softmax_focal_loss(X, Y, gamma=g[:, 0], where=where[:, 0]),
+    "epsilon": lambda e, where: sl.poly_loss_cross_entropy(X, Y, e[:, 0], where=where[:, 0]),
+    "soft_cap": lambda c, where: sl.softmax_cross_entropy(X, Y, soft_cap=c[:, 0], where=where[:, 0]),
+    "temperature": lambda t, where: sl.distillation_loss(X, X / 2, temperature=t[:, 0], where=where[:, 0]),
+    "beta": lambda b, where: sl.js_divergence(X, X / 2, beta=b[:, 0], where=where[:, 0]),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_masked_examples_reach_nothing(name):
+    good = jnp.full(X.shape, 0.5)
+    both = jax.jit(jax.value_and_grad(lambda option: jnp.sum(OPTIONS[name](option, WHERE))))
+    got, wanted = both(jnp.where(WHERE, good, jnp.nan)), both(good)
+    np.testing.assert_array_equal(got[0], wanted[0])
+    np.testing.assert_array_equal(got[1], wanted[1])
+
+
 @pytest.mark.parametrize("name", MASKED)
 def test_nan_reaches(name):
     check_nan_reaches(MASKED[name])

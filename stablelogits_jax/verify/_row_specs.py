@@ -206,7 +206,7 @@ ROWS = (
         "kl_from_logits",
         divergence,
         two_rows,
-        budget=(6, 8, 16),
+        budget=(4, 4, 4),
         wrt=(0, 1),
         scale=(divergence_value, divergence_slope, divergence_curvature),
         limits=(
