@@ -32,7 +32,7 @@ def softmax_cross_entropy(
         logits: of any shape.
         labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes; a logit
             of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
         weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
@@ -86,7 +86,7 @@ def softmax_cross_entropy_with_integer_labels(
         logits: of any shape.
         labels: integers in [0, K), of the logits' shape without the axes; over several axes, flat indices.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
         label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes; a
             logit of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
@@ -165,7 +165,7 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     Args:
         logits: of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
 
     Returns:
         Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits.

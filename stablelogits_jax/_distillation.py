@@ -31,7 +31,7 @@ def distillation_loss(
         logits: the student's, of any shape.
         teacher_logits: the teacher's, of the same shape; they are differentiated too, unless `stop_gradient` says no.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         temperature: T > 0, one number or one for each example; inf gives the limit.
 
     Returns:
@@ -89,7 +89,7 @@ def logit_matching_loss(
         logits: the student's, of any shape.
         teacher_logits: the teacher's, of the same shape; they are differentiated too, unless `stop_gradient` says no.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
 
     Returns:
         Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits. K is the number of kept

@@ -69,7 +69,7 @@ def kl_divergence(
         log_predictions: log-probabilities log q, of any shape.
         targets: probabilities t, of a shape that broadcasts to the predictions'; any type; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the predictions' shape, or of its shape without the axes.
+        where: classes to keep, of the predictions' shape, or examples, of its shape without the axes.
 
     Returns:
         Divergences, in nats, of the predictions' shape without the axes, float32 for 16-bit predictions. They are in
@@ -105,7 +105,7 @@ def kl_divergence_with_log_targets(
         log_predictions: log-probabilities log q, of any shape.
         log_targets: log-probabilities log t, of a shape that broadcasts to the predictions'.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the predictions' shape, or of its shape without the axes.
+        where: classes to keep, of the predictions' shape, or examples, of its shape without the axes.
 
     Returns:
         Divergences, in nats, of the predictions' shape without the axes, float32 for 16-bit arguments. They are in
@@ -144,7 +144,7 @@ def generalized_kl_divergence(
         log_predictions: logs of the measure q, of any shape.
         targets: the measure t >= 0, of a shape that broadcasts to the predictions'; any type.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the predictions' shape, or of its shape without the axes.
+        where: classes to keep, of the predictions' shape, or examples, of its shape without the axes.
 
     Returns:
         Divergences in [0, inf], in nats, of the predictions' shape without the axes, float32 for 16-bit predictions.
@@ -186,10 +186,11 @@ def js_divergence(
     negative, of logarithms of ratios.
 
     Args:
-        log_predictions: log-probabilities log q, of the student in distillation, of any shape.
+        log_predictions: log-probabilities log q, of the student in distillation, of any shape; not logits, which go
+            through `log_softmax` first.
         log_targets: log-probabilities log t, of the teacher, of a shape that broadcasts to the predictions'.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the predictions' shape, or of its shape without the axes.
+        where: classes to keep, of the predictions' shape, or examples, of its shape without the axes.
         beta: the weight of the targets in [0, 1], as in generalized knowledge distillation: for small beta the
             divergence is beta KL(t || q), for beta near 1 it is (1 - beta) KL(q || t); 0 at either end.
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _row_divergence, _rows
+from stablelogits_jax import _checks, _row_divergence, _rows, _stats
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis, compute_type
-from stablelogits_jax._core import recomputed
+from stablelogits_jax._core import masked, recomputed
 from stablelogits_jax._normalizers import _rows_of
 
 
@@ -19,7 +19,7 @@ def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | N
     Args:
         logits: of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
 
     Returns:
         Entropies in [0, log n], in nats, of the logits' shape without the axes and of their type.
@@ -60,7 +60,7 @@ def kl_from_logits(
         logits_p: of any shape.
         logits_q: of the same shape.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
 
     Returns:
         Divergences in [0, inf], in nats, of the logits' shape without the axes and of their common type.
@@ -95,12 +95,13 @@ def log_prob_from_logits(
         logits: of any shape.
         labels: integers in [0, n), of the logits' shape without the axes; over several axes, flat indices.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
 
     Returns:
-        Log-probabilities in [-inf, 0], of the labels' shape and the logits' type.
-        Limits: -inf where the label's class is absent or masked; NaN in value and slope for a label outside [0, n), and
-        where an unmasked logit is NaN.
+        Log-probabilities in [-inf, 0], of the labels' shape and the logits' type: to add up those of 16-bit logits,
+        take minus `softmax_cross_entropy_with_integer_labels`, which is float32.
+        Limits: -inf where the label's class is absent or masked; 0 for an example masked by where, whatever its label;
+        NaN in value and slope for a label outside [0, n), and where an unmasked logit is NaN.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, the labels not integers.
@@ -114,7 +115,13 @@ def log_prob_from_logits(
     References:
         `Categorical.log_prob` of Distrax and TensorFlow Probability.
     """
-    (x,), _ = _rows_of("log_prob_from_logits", axis, where, True, logits=logits)
-    _checks.some_classes("log_prob_from_logits", x.shape, (x.ndim - 1,))
-    labels = _checks.integer("log_prob_from_logits", "labels", labels, x.shape[:-1])
-    return _checks.as_type(-_rows.surprisal(x, labels), x.dtype)
+    name = "log_prob_from_logits"
+    (x,), axes = _rows_of(name, axis, where, True, logits=logits)
+    _checks.some_classes(name, x.shape, (x.ndim - 1,))
+    labels = _checks.integer(name, "labels", labels, x.shape[:-1])
+    mask = _checks.mask(name, where, jnp.shape(logits), axes)
+    if mask is None:
+        return _checks.as_type(-_rows.surprisal(x, labels), x.dtype)
+    counted = jnp.any(_stats.flatten(mask, axes), -1)
+    log_p = -_rows.surprisal(x, jnp.where(counted, labels, 0))
+    return _checks.as_type(masked(log_p, counted, 0), x.dtype)

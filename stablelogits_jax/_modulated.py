@@ -52,7 +52,7 @@ def softmax_focal_loss(
         logits: of any shape.
         labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         gamma: the focusing exponent, >= 0.
         label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes; a logit
             of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
@@ -98,7 +98,7 @@ def softmax_focal_loss_with_integer_labels(
         logits: of any shape.
         labels: integers in [0, K), of the logits' shape without the axes; over several axes, flat indices.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
         gamma: the focusing exponent, >= 0.
         label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes; a
@@ -144,7 +144,7 @@ def poly_loss_cross_entropy(
         labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
         epsilon: the coefficient of 1 - p; below -1 the slope of the label's logit changes its sign.
         axis: the class axis, or axes that together hold the classes; None means all.
-        where: classes to keep, of the logits' shape, or of its shape without the axes.
+        where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
 
     Returns:
         Losses of the logits' shape without the axes, float32 for 16-bit logits; not negative for epsilon >= -1.

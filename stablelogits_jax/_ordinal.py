@@ -30,7 +30,7 @@ def ordinal_cross_entropy(
         logits: of any shape, one for each example.
         labels: integers in [0, K), of the same shape.
         cutpoints: K - 1 increasing numbers, the last axis of a shape that broadcasts to (\*logits.shape, K - 1); any
-            type.
+            type. Trained ones stay in order as a first one and the cumulated sum of `softplus` of parameters.
         where: examples to keep, of a shape that broadcasts to the logits'; the others get loss 0 and slope 0.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
 

@@ -169,7 +169,6 @@ EMPTY = {
     "log_softmax": (-np.inf, lambda x, where: sl.log_softmax(x, where=where)),
     "logsumexp, b": (-np.inf, MASKED["logsumexp, b"]),
     "logsumexp, factors": (-np.inf, MASKED["logsumexp, factors"]),
-    "log_prob_from_logits": (-np.inf, MASKED["log_prob_from_logits"]),
 }
 EMPTY |= {name: (0, MASKED[name]) for name in MASKED if name not in EMPTY}
 
