@@ -81,4 +81,4 @@ def _ordinal(x: jax.Array, label: jax.Array, c: jax.Array) -> jax.Array:
     between = ~(first | end)
     gap = _log1mexp_between(masked(high, between, 1), masked(low, between, 0))
     loss = below + above - masked(gap, between, 0)
-    return jnp.where((label >= 0) & (label <= last), 1, jnp.nan) * loss
+    return jnp.where((label >= 0) & (label <= last), jnp.ones_like(loss), jnp.nan) * loss

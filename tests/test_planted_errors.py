@@ -90,7 +90,7 @@ INACCURATE = {
     "teacher and student exchanged": ("distillation_loss", lambda x, t: sl.distillation_loss(t, x)),
     "temperature squared forgotten": (
         "distillation_loss, temperature",
-        lambda x, t, temperature: sl.kl_from_logits(t / temperature, x / temperature),
+        lambda x, t, temperature: sl.kl_from_logits(t / temperature[:, None], x / temperature[:, None]),
     ),
     "mean not taken off": ("logit_matching_loss", lambda x, t: jnp.mean((x - t) ** 2, -1) / 2),
     "difference rounded": (
