@@ -29,14 +29,15 @@ from stablelogits_jax._relative_entropy import _phi
 @jax.custom_jvp
 def _centred(x: jax.Array, t: jax.Array, weights: jax.Array) -> jax.Array:
     """d - sum w d with d = x - t, and 0 for classes of weight 0. What is rounded off d is added where d is small again,
-    and what the mean was rounded by is taken off in a second step. Infinities of both signs have no mean."""
+    beside the d of a class of the largest weight: a mean of large numbers would be rounded. Infinities of both signs have no mean."""
     none = weights == 0
     equal = none | (x == t)
     d = two_sum(jnp.where(equal, 0, x), -jnp.where(equal, 0, t))
     infinite = jnp.isinf(d.head)
-    mean = jnp.sum(d.head * weights, -1, keepdims=True)
-    mean = jnp.where(jnp.isnan(mean) & ~jnp.any(jnp.isnan(d.head), -1, keepdims=True), 0, mean)
-    c = jnp.where(infinite, d.head, (d.head - mean) + jnp.where(infinite, 0, d.tail))
+    top = (weights == jnp.max(weights, -1, keepdims=True)) & ~infinite
+    start = jnp.max(jnp.where(top, d.head, -jnp.inf), -1, keepdims=True)
+    start = jnp.where(jnp.isinf(start), 0, start)
+    c = jnp.where(infinite, d.head, (d.head - start) + jnp.where(infinite, 0, d.tail))
     c = jnp.where(none, 0, c)
     more = jnp.where(jnp.any(infinite, -1, keepdims=True), 0, jnp.sum(c * weights, -1, keepdims=True))
     return jnp.where(none, 0, c - more)

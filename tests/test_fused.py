@@ -119,7 +119,7 @@ def ties_and_gaps(spec, dtype):
     label = np.arange(len(x), dtype=np.int32) % 3
     if "integer" in spec.name or "log_prob" in spec.name:
         return x, label
-    if "cross_entropy" in spec.name:
+    if "cross_entropy" in spec.name or "focal" in spec.name:
         return x, np.eye(3)[label].astype(dtype)
     return (x, x[::-1].copy()) if spec.name in ("kl_from_logits", "distillation_loss") else (x,)
 
