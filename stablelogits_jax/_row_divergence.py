@@ -29,7 +29,8 @@ from stablelogits_jax._relative_entropy import _phi
 @jax.custom_jvp
 def _centred(x: jax.Array, t: jax.Array, weights: jax.Array) -> jax.Array:
     """d - sum w d with d = x - t, and 0 for classes of weight 0. What is rounded off d is added where d is small again,
-    beside the d of a class of the largest weight: a mean of large numbers would be rounded. Infinities of both signs have no mean."""
+    beside the d of a class of the largest weight: a mean of large numbers would be rounded. Infinities of both signs
+    have no mean."""
     none = weights == 0
     equal = none | (x == t)
     d = two_sum(jnp.where(equal, 0, x), -jnp.where(equal, 0, t))
