@@ -256,13 +256,12 @@ def test_bernoulli_is_two_classes(x, y):
 
 @given(near, near)
 def test_hot_distillation_matches_logits(x, t):
-    """The limit of a large temperature; a constant added to all logits of a row, exactly, changes nothing, but how the
-    mean of their differences is rounded."""
+    """The limit of a large temperature; a constant added to all logits of a row, exactly, changes nothing."""
     x, t = np.round(x) / 64, np.round(t) / 64
     wanted = matching(x, t)
-    np.testing.assert_allclose(distillation(x, t, temperature=512), wanted, rtol=0.01, atol=1e-4)
+    np.testing.assert_allclose(distillation(x, t, temperature=512), wanted, rtol=0.01)
     close(matching(x + 1024, t - 512), wanted, 0, 0)
-    close(distillation(x + 1024, t - 512, temperature=3), distillation(x, t, temperature=3), 2, EPS**2)
+    close(distillation(x + 1024, t - 512, temperature=3), distillation(x, t, temperature=3), 0, 0)
     assert matching(x, x) == 0 == distillation(x, x, temperature=3)
     where = np.arange(CLASSES) < CLASSES - 1  # masking the last class is not having it
     for f in (matching, distillation, js, generalized):
