@@ -43,6 +43,11 @@ from stablelogits_jax._information import (
     kl_from_logits,
     log_prob_from_logits,
 )
+from stablelogits_jax._large_vocab import (
+    linear_softmax_cross_entropy,
+    linear_softmax_cross_entropy_sum,
+    linear_token_statistics,
+)
 from stablelogits_jax._modulated import (
     poly_loss_cross_entropy,
     softmax_focal_loss,
@@ -91,6 +96,9 @@ __all__ = [
     "kl_divergence_with_log_targets",
     "kl_from_logits",
     "kto_loss",
+    "linear_softmax_cross_entropy",
+    "linear_softmax_cross_entropy_sum",
+    "linear_token_statistics",
     "log1mexp",
     "log_cosh",
     "log_prob_from_logits",

@@ -184,11 +184,11 @@ def not_empty(function: str, name: str, array: jax.Array) -> None:
     )
 
 
-def matrix(function: str, name: str, array: jax.Array) -> None:
+def matrix(function: str, name: str, array: jax.Array, wanted: str = "(examples, features)") -> None:
     chex.assert_equal(
         array.ndim,
         2,
-        custom_message=f"{function}: {name} must have shape (examples, features), got {array.shape}",
+        custom_message=f"{function}: {name} must have shape {wanted}, got {array.shape}",
         exception_type=ValueError,
     )
 

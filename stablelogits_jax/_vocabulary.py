@@ -1,0 +1,341 @@
+"""Floor 4: logits that are never all there: hidden @ kernel, one tile of tokens and classes after another.
+
+A tile [t, c] of the logits is made, looked at and forgotten. What stays of a token is `Look`: its top, and the sums of
+exp(z - top) over the tops and over the rest, as in `_stats.py`, which two looks at different classes add up to. The
+derivative makes each tile again, and is linear in the tile's tangent: forward mode sums over it, and the transpose of
+that, by JAX, adds up the slopes of hidden and of the kernel, the latter in place.
+
+The last tile begins where it ends with the last class. What it has in common with the one before is -inf in it: nothing
+is padded, nor the kernel copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from stablelogits_jax import _mesh
+from stablelogits_jax._bivariate import _soft_cap, _times
+from stablelogits_jax._checks import as_type, compute_type
+from stablelogits_jax._closed import _complement, _log1p
+from stablelogits_jax._core import recomputed
+from stablelogits_jax._mesh import AxisName
+from stablelogits_jax._stats import _shift, _sum
+
+
+class Head(NamedTuple):
+    """What the logits are made of. Tokens come in blocks [B, t], those of a tile together."""
+
+    hidden: jax.Array  # [B, t, D]
+    kernel: jax.Array  # [D, V] or [V, D]
+    bias: jax.Array | None  # [V]
+    soft_cap: jax.Array | None  # []
+    shares: jax.Array | None  # [V], what each class has of a label that is spread over all
+
+
+class Plan(NamedTuple):
+    """What is known before any number is: it is compiled for."""
+
+    vocab_axis: int
+    classes: int  # of the kernel, which may be one device's part of them
+    columns: int  # of a tile
+    axis_name: AxisName
+    entropy: bool
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.classes // self.columns)
+
+
+class Tokens(NamedTuple):
+    """Numbers of each token, [B, t]."""
+
+    surprisal: jax.Array  # -log p of the label
+    log_total: jax.Array  # log(total), which moves as logsumexp(z)
+    doubt: jax.Array  # 1 - p of the top
+    top: Any  # a constant to derivatives, which have None
+    total: Any  # sum exp(z - top), another
+    shared: jax.Array | None  # sum u (logsumexp(z) - z) with the shares u
+    entropy: jax.Array | None
+
+
+# Tiles ------------------------------------------------------------------------------------------------------------
+
+
+class Columns(NamedTuple):
+    """A tile's part of the classes: a slice of the kernel, and of what else has one number for each class."""
+
+    kernel: jax.Array | None
+    bias: jax.Array | None
+    shares: jax.Array | None
+
+
+def first_column(plan: Plan, i: jax.Array) -> jax.Array:
+    return jnp.minimum(i.astype(jnp.int32) * plan.columns, plan.classes - plan.columns)
+
+
+def columns_of(plan: Plan, i: jax.Array, kernel: Any, bias: Any, shares: Any) -> tuple[Columns, jax.Array]:
+    """The columns of tile i, and their numbers among all devices' classes, or -1 if the tile before had them."""
+    start = first_column(plan, i)
+    own = start + jnp.arange(plan.columns, dtype=jnp.int32)
+    number = jnp.where(
+        own >= i.astype(jnp.int32) * plan.columns, own + _mesh.first_class(plan.classes, plan.axis_name), -1
+    )
+
+    def cut(a: jax.Array | None, axis: int = 0) -> jax.Array | None:
+        return None if a is None else jax.lax.dynamic_slice_in_dim(a, start, plan.columns, axis)
+
+    return Columns(cut(kernel, plan.vocab_axis), cut(bias), cut(shares)), number
+
+
+def products(plan: Plan, hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+    dtype = compute_type(hidden.dtype)
+    contracted = (((1,), (1 - plan.vocab_axis,)), ((), ()))
+    z = jax.lax.dot_general(hidden, as_type(kernel, hidden.dtype), contracted, preferred_element_type=dtype)
+    return z if bias is None else z + as_type(bias, dtype)[None]
+
+
+def logits(plan: Plan, products: jax.Array, number: jax.Array, soft_cap: jax.Array | None) -> jax.Array:
+    z = products if soft_cap is None else _soft_cap(products, soft_cap[None, None])
+    return z if plan.classes % plan.columns == 0 else jnp.where(number[None] >= 0, z, -jnp.inf)
+
+
+def _tile(plan: Plan, number: jax.Array, hidden: Any, kernel: Any, bias: Any, soft_cap: Any) -> jax.Array:
+    return logits(plan, products(plan, hidden, kernel, bias), number, soft_cap)
+
+
+# The value --------------------------------------------------------------------------------------------------------
+
+
+class Look(NamedTuple):
+    """Sums over the classes seen so far, each [t, 1]."""
+
+    top: jax.Array
+    tops: jax.Array  # how many
+    rest: jax.Array  # sum exp(z - top) over the others
+    label: jax.Array  # the label's logit, 0 if it was not seen
+    gap: jax.Array | None  # sum u (top - z)
+    seen: jax.Array | None  # sum u
+    spread: jax.Array | None  # sum exp(z - top) (top - z)
+
+
+def _from_top(look: Look, top: jax.Array) -> Look:
+    """The same sums beside a higher top."""
+    far = _shift(look.top, top)
+    scale, below = jnp.exp(far), look.top < top
+    gap, spread = look.gap, look.spread
+    if gap is not None:
+        gap = gap - _times(look.seen, far)
+    if spread is not None:
+        spread = scale * (spread - (look.tops + look.rest) * jnp.maximum(far, FAR))
+    rest = jnp.where(below, (look.tops + look.rest) * scale, look.rest)
+    return look._replace(top=top, tops=jnp.where(below, 0, look.tops), rest=rest, gap=gap, spread=spread)
+
+
+FAR = -2000.0  # its exponential is 0 in every type
+
+
+def first_look(plan: Plan, t: int, dtype: Any, shared: bool, *beside: Any) -> Look:
+    zeros = _mesh.own_zeros((t, 1), dtype, *beside)
+    of_shares = zeros if shared else None
+    return Look(zeros - jnp.inf, zeros, zeros, zeros, of_shares, of_shares, zeros if plan.entropy else None)
+
+
+def look_at(look: Look, z: jax.Array, labels: jax.Array, shares: jax.Array | None, number: jax.Array) -> Look:
+    """The look with a tile's classes added.
+
+    A comparison within a sum would keep XLA:CPU from vectorising it; -d / tiny is 0 at a top, and 1 or more elsewhere.
+    """
+    look = _from_top(look, jnp.maximum(look.top, jnp.max(z, -1, keepdims=True)))
+    d = _shift(z, look.top)
+    e = jnp.exp(d)
+    other = jnp.minimum(d * (-1 / float(jnp.finfo(d.dtype).tiny)), 1)
+    rest = look.rest + _sum(e * other)
+    tops = look.tops + jnp.sum(jax.lax.optimization_barrier(1 - other), -1, keepdims=True)
+    n = z.shape[-1]
+    own = jnp.clip(labels - number[-1] + (n - 1), 0, n - 1)
+    here = jnp.take(number, own) == labels
+    label = jnp.where(here[:, None], jnp.take_along_axis(z, own[:, None], -1), look.label)
+    gap, seen, spread = look.gap, look.seen, look.spread
+    if shares is not None:
+        u = jnp.where(number >= 0, shares, 0)[None]
+        gap, seen = gap - _sum(_times(u, d)), seen + _sum(u)
+    if spread is not None:
+        spread = spread - _sum(e * jnp.maximum(d, FAR))
+    return Look(look.top, tops, rest, label, gap, seen, spread)
+
+
+def concluded(plan: Plan, look: Look, labels: jax.Array) -> Tokens:
+    """A label that is none of the classes is NaN; a label whose class is absent is infinitely far from the top."""
+    top = _mesh.largest_of_all(look.top, plan.axis_name)
+    _, *sums = _from_top(look, top)
+    _, tops, rest, label, gap, seen, spread = Look(top, *_mesh.over_all(sums, plan.axis_name))
+    total, log_total, far = tops + rest, _log1p((tops - 1) + rest), _shift(label, top)
+    surprisal = jnp.where(far == -jnp.inf, jnp.inf, log_total - far)[:, 0]
+    is_class = (labels >= 0) & (labels < plan.classes * _mesh.devices(plan.axis_name))
+    shared = None if gap is None or seen is None else (gap + _times(seen, log_total))[:, 0]
+    none = total == 0
+    if spread is not None:
+        spread = jnp.where(none, 0, log_total + spread / jnp.where(none, 1, total))[:, 0]
+    doubt = ((tops - 1) + rest) / jnp.where(none, 1, total)
+    numbers = (a[:, 0] for a in (log_total, doubt, top, total))
+    return Tokens(jnp.where(is_class, surprisal, jnp.nan), *numbers, shared, spread)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def tokens(plan: Plan, head: Head, labels: jax.Array, counted: jax.Array | None) -> Tokens:
+    """Of all blocks; one of which no token is counted is not computed, if that is known."""
+
+    def of_block(xs: tuple) -> Tokens:
+        hidden, labels, counted = xs
+
+        def look() -> Tokens:
+            def of_tile(look: Look, i: jax.Array) -> tuple[Look, None]:
+                columns, number = columns_of(plan, i, *head[1:3], head.shares)
+                z = _tile(plan, number, hidden, columns.kernel, columns.bias, head.soft_cap)
+                return look_at(look, z, labels, columns.shares, number), None
+
+            start = first_look(plan, len(hidden), compute_type(hidden.dtype), head.shares is not None, hidden, head)
+            return concluded(plan, jax.lax.scan(of_tile, start, jnp.arange(plan.tiles))[0], labels)
+
+        return _unless_ignored(counted, look)
+
+    return jax.lax.map(of_block, (head.hidden, labels, counted))
+
+
+def _unless_ignored(counted: jax.Array | None, f: Callable) -> Any:
+    """f(), or zeros for a block of which no token is counted."""
+    if counted is None:
+        return f()
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f))
+    return jax.lax.cond(counted, f, lambda: zeros)
+
+
+# The slope --------------------------------------------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def _share(z: jax.Array, log_total: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
+    """p, of the total, as its logarithm is some ulps off beside a far z."""
+    return jnp.exp(_shift(z, top)) / jnp.where(total == 0, 1, total)
+
+
+@_share.defjvp
+def _share_jvp(primals: tuple, tangents: tuple) -> tuple:
+    p = _share(*primals)
+    return p, p * (tangents[0] - tangents[1])
+
+
+@jax.custom_jvp
+def _log_share(z: jax.Array, log_total: jax.Array, top: jax.Array) -> jax.Array:
+    """log p, but for what is so far that p is 0"""
+    return jnp.maximum(_shift(z, top) - jnp.where(top == -jnp.inf, 0, log_total), FAR)
+
+
+@_log_share.defjvp
+def _log_share_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return _log_share(*primals), tangents[0] - tangents[1]
+
+
+def tile_tangent(
+    of: Tokens,
+    z: jax.Array,
+    labels: jax.Array,
+    shares: jax.Array | None,
+    number: jax.Array,
+    all_shares: jax.Array | None,
+    z_dot: jax.Array,
+    shares_dot: jax.Array | None,
+) -> Tokens:
+    """A tile's part of the tangents, linear in those of its logits and shares: (p - onehot) z_dot, p z_dot,
+    (p_j - onehot_top p_j - doubt p_j) z_dot, (p sum u - u) z_dot - log p u_dot, and -p (log p + entropy) z_dot.
+
+    p (z_dot - sum p z_dot), by which p moves, cancels at a class with p > 1/2: it is 1 - doubt, and its p - 1 as a
+    label comes of the surprisal. In a row of -inf, and for a label that is none of the classes, nothing is or all is
+    NaN."""
+    y, log_total, doubt, top, total = (a[:, None] for a in of[:5])
+    p = _share(z, log_total, top, total)
+    hot = p > 0.5
+    p = jnp.where(hot, 1 - doubt, p)
+    some = jnp.where(total == 0, total, 1)
+    miss = jnp.where(labels[:, None] == number[None], -_complement(-y), p) * jnp.where(jnp.isnan(y), y, some)
+    shared = entropy = None
+    if shares is not None and all_shares is not None:
+        u = jnp.where(number >= 0, shares, 0)[None]
+        shared = jnp.sum((all_shares * p - u) * some * z_dot, -1)
+        if shares_dot is not None:
+            log_p = jnp.where(z == -jnp.inf, jnp.where(u == 0, 0, -jnp.inf), _log_share(z, log_total, top))
+            shared = shared - jnp.sum(log_p * jnp.where(number >= 0, shares_dot, 0)[None], -1)
+    if of.entropy is not None:
+        log_p = jnp.where(hot, _log1p(-doubt), _log_share(z, log_total, top))
+        entropy = -jnp.sum(p * (log_p + of.entropy[:, None]) * z_dot, -1)
+    by_p = p * z_dot
+    in_doubt = jnp.sum(jnp.where(hot, 0, by_p) - doubt * by_p, -1)
+    return Tokens(jnp.sum(miss * z_dot, -1), jnp.sum(by_p, -1), in_doubt, None, None, shared, entropy)
+
+
+@partial(tokens.defjvp, symbolic_zeros=True)
+def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, Tokens]:
+    """The sum over the tiles, each made again. The cotangents of hidden and of a tile's columns add up in the type that
+    is computed in, whatever theirs is."""
+    head, labels, counted = primals
+    of = tokens(plan, *primals)
+    dtype = compute_type(head.hidden.dtype)
+    head_dot = Head(*(None if isinstance(t, SymbolicZero) else t for t in tangents[0]))
+    head_dot = head_dot._replace(hidden=_as(head_dot.hidden, dtype))
+    everything = (head, head_dot, labels, of)
+    head, head_dot = _mesh.spread((head, head_dot), everything)
+    all_shares = None if head.shares is None else _mesh.over_all(jnp.sum(head.shares), plan.axis_name)
+
+    @recomputed
+    def of_columns(sums: Tokens, i: jax.Array) -> tuple[Tokens, None]:
+        columns, number = columns_of(plan, i, head.kernel, head.bias, head.shares)
+        columns_dot, _ = columns_of(plan, i, head_dot.kernel, head_dot.bias, head_dot.shares)
+        kernel_dot, bias_dot, shares_dot = (_as(a, dtype) for a in columns_dot)
+
+        @recomputed
+        def of_tile(xs: tuple) -> Tokens:
+            hidden, hidden_dot, labels, counted, of = xs
+
+            def tangent() -> Tokens:
+                made_of = (hidden, columns.kernel, columns.bias, head.soft_cap)
+                moves = (hidden_dot, kernel_dot, bias_dot, head_dot.soft_cap)
+                z, z_dot = _moving(partial(_tile, plan, number), made_of, moves)
+                return tile_tangent(of, z, labels, columns.shares, number, all_shares, z_dot, shares_dot)
+
+            return _unless_ignored(counted, tangent)
+
+        parts = jax.lax.map(of_tile, (head.hidden, head_dot.hidden, labels, counted, of))
+        return jax.tree.map(jnp.add, sums, parts), None
+
+    constants = {"top": None, "total": None}
+    zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, a.dtype, everything), of._replace(**constants))
+    sums, _ = jax.lax.scan(of_columns, zeros, jnp.arange(plan.tiles))
+    still = jnp.zeros_like(of.top)
+    return of, _mesh.over_all(sums, plan.axis_name)._replace(top=still, total=still)
+
+
+def _as(x: jax.Array | None, dtype: Any) -> jax.Array | None:
+    return None if x is None else as_type(x, dtype)
+
+
+def _moving(f: Callable, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """f and its tangent, where a tangent may be None: its primal does not move."""
+    moved = [i for i, t in enumerate(tangents) if t is not None]
+
+    def of_moved(*values: jax.Array) -> jax.Array:
+        args = list(primals)
+        for i, value in zip(moved, values, strict=True):
+            args[i] = value
+        return f(*args)
+
+    given = tuple(primals[i] for i in moved)
+    if not given:
+        y = f(*primals)
+        return y, jnp.zeros_like(y)
+    return jax.jvp(of_moved, given, tuple(as_type(tangents[i], primals[i].dtype) for i in moved))
