@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -10,6 +12,7 @@ from stablelogits_jax import _checks, _rows, _stats
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import masked
 from stablelogits_jax._examples import examples, labelled, shares, smoothed, total, uniform
+from stablelogits_jax._mesh import AxisName
 
 
 def softmax_cross_entropy(
@@ -22,6 +25,7 @@ def softmax_cross_entropy(
     weights: ArrayLike | None = None,
     z_loss: ArrayLike = 0.0,
     soft_cap: ArrayLike | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Cross entropy of labels that give each class a share, $-\sum_i w_i y_i \log \mathrm{softmax}(x)_i$.
 
@@ -38,6 +42,8 @@ def softmax_cross_entropy(
         weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
         z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
         soft_cap: c > 0, for c tanh(x / c) in the place of each logit x; -inf stays absent, with slope 0.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels,
+            where and weights are then a device's part.
 
     Returns:
         Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits.
@@ -57,9 +63,9 @@ def softmax_cross_entropy(
         Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
         Szegedy et al., `Rethinking the Inception Architecture for Computer Vision`, 2016 (smoothing).
     """
-    of = examples("softmax_cross_entropy", logits, axis, where)
+    of = examples("softmax_cross_entropy", logits, axis, where, axis_name=axis_name)
     y = shares(of, labels, label_smoothing, weights)
-    return total(of, lambda x: _rows.cross_entropy(x, y), z_loss, soft_cap)
+    return total(of, lambda x: _rows.cross_entropy(x, y, axis_name=axis_name), z_loss, soft_cap)
 
 
 safe_softmax_cross_entropy = softmax_cross_entropy
@@ -76,6 +82,7 @@ def softmax_cross_entropy_with_integer_labels(
     weights: ArrayLike | None = None,
     z_loss: ArrayLike = 0.0,
     soft_cap: ArrayLike | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Cross entropy of integer labels, $-w_y \log \mathrm{softmax}(x)_y$.
 
@@ -93,6 +100,8 @@ def softmax_cross_entropy_with_integer_labels(
         weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
         z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
         soft_cap: c > 0, for c tanh(x / c) in the place of each logit x; -inf stays absent, with slope 0.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, where and
+            weights are then a device's part, and the labels count the classes of all.
 
     Returns:
         Losses in [0, inf] of the labels' shape, float32 for 16-bit logits.
@@ -117,8 +126,9 @@ def softmax_cross_entropy_with_integer_labels(
         Szegedy et al., `Rethinking the Inception Architecture for Computer Vision`, 2016 (smoothing).
     """
     name = "softmax_cross_entropy_with_integer_labels"
-    of, labels = labelled(name, logits, labels, axis, where, ignore_index)
-    loss = smoothed(of, labels, _rows.surprisal, _rows.cross_entropy, label_smoothing, weights)
+    of, labels = labelled(name, logits, labels, axis, where, ignore_index, axis_name)
+    hard, soft = (partial(f, axis_name=axis_name) for f in (_rows.surprisal, _rows.cross_entropy))
+    loss = smoothed(of, labels, hard, soft, label_smoothing, weights)
     return total(of, loss, z_loss, soft_cap)
 
 
@@ -159,13 +169,16 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
     return _checks.as_type(_stats.unflatten(mixed, axes, y.shape), dtype)
 
 
-def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+def z_loss(
+    logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None, *, axis_name: AxisName = None
+) -> jax.Array:
     r"""The square of the log-normalizer, $(\log \sum_i e^{x_i})^2$, which keeps logits from drifting.
 
     Args:
         logits: of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`.
 
     Returns:
         Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits.
@@ -183,6 +196,6 @@ def z_loss(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     References:
         Chowdhery et al., [PaLM: Scaling Language Modeling with Pathways](https://arxiv.org/abs/2204.02311), 2022.
     """
-    of = examples("z_loss", logits, axis, where)
+    of = examples("z_loss", logits, axis, where, axis_name=axis_name)
     one = jnp.ones((1,) * (of.x.ndim - 1), _checks.compute_type(of.x.dtype))
-    return total(of, lambda x: _rows.z_loss(x, one))
+    return total(of, lambda x: _rows.z_loss(x, one, axis_name=axis_name))

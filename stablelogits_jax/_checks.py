@@ -221,6 +221,15 @@ def option(
     return beside(function, name, array, shape)
 
 
+def not_split(function: str, axis_name: Any, what: str) -> None:
+    chex.assert_equal(
+        axis_name,
+        None,
+        custom_message=f"{function}: axis_name must be None {what}, got {axis_name!r}",
+        exception_type=ValueError,
+    )
+
+
 def is_zero(value: Any) -> bool:
     """Whether an option is the Python number 0, so that its term can be left out; a traced zero cannot."""
     return isinstance(value, (int, float)) and value == 0

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _rows, _stats
+from stablelogits_jax import _checks, _mesh, _rows, _stats
 from stablelogits_jax._bivariate import _soft_cap, _times
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._mesh import AxisName
 
 
 class Examples(NamedTuple):
@@ -25,10 +26,16 @@ class Examples(NamedTuple):
     axes: tuple[int, ...]
     mask: jax.Array | None  # of the classes
     counted: jax.Array | None  # the examples that count
+    axis_name: AxisName  # the mesh axis that the classes are split over
 
 
 def examples(
-    function: str, logits: ArrayLike, axis: Axis, where: ArrayLike | None, ignored: jax.Array | None = None
+    function: str,
+    logits: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    ignored: jax.Array | None = None,
+    axis_name: AxisName = None,
 ) -> Examples:
     (x,), _ = _checks.floating(function, logits=logits)
     shape, axes = x.shape, _checks.axes(function, axis, x.ndim)
@@ -38,13 +45,13 @@ def examples(
     counted = None if ignored is None else ~ignored
     if mask is not None:
         mask = _stats.flatten(mask, axes)
-        some = jnp.any(mask, -1)
+        some = _mesh.any_of_all(jnp.any(mask, -1), axis_name)
         counted = some if counted is None else counted & some
         fill = jnp.where(counted, jnp.asarray(-jnp.inf, x.dtype), 0)[..., None]
         x = masked(x, mask & counted[..., None], fill)
     elif counted is not None:
         x = masked(x, counted[..., None], 0)
-    return Examples(function, x, shape, axes, mask, counted)
+    return Examples(function, x, shape, axes, mask, counted, axis_name)
 
 
 def total(
@@ -55,7 +62,7 @@ def total(
     def with_z_loss(x: jax.Array) -> jax.Array:
         if _checks.is_zero(z_loss):
             return loss(x)
-        return loss(x) + _rows.z_loss(x, option(of, "z_loss", z_loss))
+        return loss(x) + _rows.z_loss(x, option(of, "z_loss", z_loss), axis_name=of.axis_name)
 
     if soft_cap is None:
         y = with_z_loss(of.x)
@@ -94,7 +101,7 @@ def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights:
         lost, y = (y > 0) & ~of.mask, masked(jnp.broadcast_to(y, x.shape), of.mask, 0)
     if not _checks.is_zero(label_smoothing):
         s = option(of, "label_smoothing", label_smoothing, high=1)[..., None]
-        y = (1 - s) * y + s * uniform(x, of.mask)
+        y = (1 - s) * y + s * uniform(x, of.mask, of.axis_name)
     if weights is not None:
         y = _class_weights(of, weights) * y
     return y if lost is None else masked(y, ~lost, 1)
@@ -108,12 +115,13 @@ def _class_weights(of: Examples, weights: ArrayLike) -> jax.Array:
     return w if of.mask is None else masked(jnp.broadcast_to(w, of.x.shape), of.mask, 0)
 
 
-def uniform(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def uniform(x: jax.Array, mask: jax.Array | None, axis_name: AxisName = None) -> jax.Array:
     """1 / K for each kept class, [..., n], or [1, ..., n] where all rows are alike."""
     dtype = _checks.compute_type(x.dtype)
     if mask is None:
-        return jnp.full((*(1,) * (x.ndim - 1), x.shape[-1]), 1 / x.shape[-1], dtype)
-    kept = jnp.sum(mask, -1, keepdims=True).astype(dtype)
+        share = 1 / (x.shape[-1] * _mesh.devices(axis_name))
+        return jnp.full((*(1,) * (x.ndim - 1), x.shape[-1]), share, dtype)
+    kept = _mesh.over_all(jnp.sum(mask, -1, keepdims=True), axis_name).astype(dtype)
     return jnp.where(mask, 1 / jnp.maximum(kept, 1), 0)
 
 
@@ -127,13 +135,14 @@ def labelled(
     axis: Axis,
     where: ArrayLike | None,
     ignore_index: int | None,
+    axis_name: AxisName = None,
 ) -> tuple[Examples, jax.Array]:
     """The examples, and their integer labels: 0 for those that do not count."""
     (array,), _ = _checks.floating(function, logits=logits)
     axes = _checks.axes(function, axis, array.ndim)
     batch = tuple(n for a, n in enumerate(array.shape) if a not in axes)
     given, labels = labels, _checks.integer(function, "labels", labels, batch)
-    of = examples(function, array, axes, where, _checks.ignored(function, given, ignore_index))
+    of = examples(function, array, axes, where, _checks.ignored(function, given, ignore_index), axis_name)
     return of, labels if of.counted is None else jnp.where(of.counted, labels, 0)
 
 
@@ -150,8 +159,11 @@ def smoothed(
     w = None if weights is None else _class_weights(of, weights)
     of_label = None
     if weights is not None:
-        index = jnp.where(labels < 0, of.x.shape[-1], labels)
-        of_label = jnp.take(jnp.asarray(weights).astype(dtype).reshape(-1), index, mode="fill")
+        own = _mesh.of_device(labels, of.x.shape[-1], of.axis_name)
+        index = jnp.where(own < 0, of.x.shape[-1], own)
+        missing = jnp.nan if of.axis_name is None else 0
+        of_label = jnp.take(jnp.asarray(weights).astype(dtype).reshape(-1), index, mode="fill", fill_value=missing)
+        of_label = _mesh.over_all(of_label, of.axis_name)
 
     def loss(x: jax.Array) -> jax.Array:
         y = hard(x, labels)
@@ -160,7 +172,8 @@ def smoothed(
         if _checks.is_zero(label_smoothing):
             return y
         s = option(of, "label_smoothing", label_smoothing, high=1)
-        share = uniform(x, of.mask) if w is None else w * uniform(x, of.mask)
+        share = uniform(x, of.mask, of.axis_name)
+        share = share if w is None else w * share
         return _times(1 - s, y) + _times(s, soft(x, share))
 
     return loss

@@ -6,20 +6,24 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _row_divergence, _rows, _stats
+from stablelogits_jax import _checks, _mesh, _row_divergence, _rows, _stats
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis, compute_type
 from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._normalizers import _rows_of
 
 
-def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+def entropy_from_logits(
+    logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None, *, axis_name: AxisName = None
+) -> jax.Array:
     r"""The entropy of a categorical distribution, $-\sum_i p_i \log p_i$ with p = softmax(logits).
 
     Args:
         logits: of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`.
 
     Returns:
         Entropies in [0, log n], in nats, of the logits' shape without the axes and of their type.
@@ -38,12 +42,13 @@ def entropy_from_logits(logits: ArrayLike, axis: Axis = -1, where: ArrayLike | N
         Shannon, `A Mathematical Theory of Communication`, 1948.
     """
     (x,), _ = _rows_of("entropy_from_logits", axis, where, True, logits=logits)
-    return _checks.as_type(_entropy(x), x.dtype)
 
+    @recomputed
+    def entropy(x: jax.Array) -> jax.Array:
+        p, log_p = (f(x, axis_name=axis_name) for f in (_rows.softmax, _rows.log_softmax))
+        return _mesh.over_all(jnp.sum(-_times(p, log_p), -1), axis_name)
 
-@recomputed
-def _entropy(x: jax.Array) -> jax.Array:
-    return jnp.sum(-_times(_rows.softmax(x), _rows.log_softmax(x)), -1)
+    return _checks.as_type(entropy(x), x.dtype)
 
 
 def kl_from_logits(
@@ -87,7 +92,12 @@ def kl_from_logits(
 
 
 def log_prob_from_logits(
-    logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+    *,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""The log-probability of each label, $\log \mathrm{softmax}(x)_y$, without the rest of log_softmax.
 
@@ -96,6 +106,8 @@ def log_prob_from_logits(
         labels: integers in [0, n), of the logits' shape without the axes; over several axes, flat indices.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`; the labels count the
+            classes of all devices.
 
     Returns:
         Log-probabilities in [-inf, 0], of the labels' shape and the logits' type: to add up those of 16-bit logits,
@@ -121,7 +133,7 @@ def log_prob_from_logits(
     labels = _checks.integer(name, "labels", labels, x.shape[:-1])
     mask = _checks.mask(name, where, jnp.shape(logits), axes)
     if mask is None:
-        return _checks.as_type(-_rows.surprisal(x, labels), x.dtype)
-    counted = jnp.any(_stats.flatten(mask, axes), -1)
-    log_p = -_rows.surprisal(x, jnp.where(counted, labels, 0))
+        return _checks.as_type(-_rows.surprisal(x, labels, axis_name=axis_name), x.dtype)
+    counted = _mesh.any_of_all(jnp.any(_stats.flatten(mask, axes), -1), axis_name)
+    log_p = -_rows.surprisal(x, jnp.where(counted, labels, 0), axis_name=axis_name)
     return _checks.as_type(masked(log_p, counted, 0), x.dtype)

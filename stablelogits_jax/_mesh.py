@@ -21,13 +21,22 @@ def largest_of_all(x: jax.Array, axis_name: AxisName) -> jax.Array:
     return x if axis_name is None else jax.lax.pmax(x, axis_name)
 
 
+def any_of_all(x: jax.Array, axis_name: AxisName) -> jax.Array:
+    return x if axis_name is None else jax.lax.psum(x.astype(jnp.int32), axis_name) > 0
+
+
 def devices(axis_name: AxisName) -> int:
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def first_class(n: int, axis_name: AxisName) -> jax.Array | int:
+def first_class(n: int, axis_name: AxisName) -> jax.Array:
     """The number of the first of a device's n classes."""
-    return 0 if axis_name is None else n * jax.lax.axis_index(axis_name)
+    return jnp.int32(0) if axis_name is None else n * jax.lax.axis_index(axis_name)
+
+
+def of_device(label: jax.Array, n: int, axis_name: AxisName) -> jax.Array:
+    """A class of all counted from a device's first; below 0 or from n on it is another's."""
+    return label if axis_name is None else label - first_class(n, axis_name).astype(label.dtype)
 
 
 def spread(x: Any, *beside: Any) -> Any:
@@ -58,6 +67,5 @@ def _axes(x: Any) -> frozenset:
 
 
 def _pvary(x: jax.Array, axes: tuple) -> jax.Array:
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(x, axes, to="varying")
-    return jax.lax.pvary(x, axes)
+    lax: Any = jax.lax
+    return lax.pcast(x, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(x, axes)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _rows, _signed, _stats
+from stablelogits_jax import _checks, _mesh, _rows, _signed, _stats
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import masked
+from stablelogits_jax._mesh import AxisName
 
 
 def _rows_of(
@@ -35,6 +36,8 @@ def logsumexp(
     keepdims: bool = False,
     return_sign: Literal[False] = False,
     where: ArrayLike | None = None,
+    *,
+    axis_name: AxisName = None,
 ) -> jax.Array: ...
 @overload
 def logsumexp(
@@ -45,6 +48,7 @@ def logsumexp(
     *,
     return_sign: Literal[True],
     where: ArrayLike | None = None,
+    axis_name: AxisName = None,
 ) -> tuple[jax.Array, jax.Array]: ...
 @overload
 def logsumexp(
@@ -54,6 +58,8 @@ def logsumexp(
     keepdims: bool,
     return_sign: Literal[True],
     where: ArrayLike | None = None,
+    *,
+    axis_name: AxisName = None,
 ) -> tuple[jax.Array, jax.Array]: ...
 def logsumexp(
     a: ArrayLike,
@@ -62,6 +68,8 @@ def logsumexp(
     keepdims: bool = False,
     return_sign: bool = False,
     where: ArrayLike | None = None,
+    *,
+    axis_name: AxisName = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     r"""The log of a sum known by the logs of its terms, $\log \sum_i b_i e^{a_i}$.
 
@@ -75,6 +83,7 @@ def logsumexp(
         keepdims: keep the summed axes with size 1.
         return_sign: return the pair of log|sum| and the sum's sign: 1, -1 or 0.
         where: terms to sum, of a shape that broadcasts to a's.
+        axis_name: the mesh axis, or axes, that the terms are split over, inside `jax.shard_map`; not with b.
 
     Returns:
         Logs, of a's type; NaN for a negative sum unless return_sign.
@@ -83,7 +92,7 @@ def logsumexp(
 
     Raises:
         TypeError: a or b is not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: axis is out of range, or where would enlarge the array.
+        ValueError: axis is out of range, where would enlarge the array, or axis_name comes with b.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -95,9 +104,10 @@ def logsumexp(
     """
     if b is None:
         (x,), axes = _rows_of("logsumexp", axis, where, a=a)
-        y = _rows.logsumexp(x)
+        y = _rows.logsumexp(x, axis_name=axis_name)
         sign = jnp.where(jnp.isnan(y), y, jnp.where(y == -jnp.inf, 0, 1))
     else:
+        _checks.not_split("logsumexp", axis_name, "with factors b")
         (a, b), _ = _checks.floating("logsumexp", a=a, b=b)
         shape = _checks.common_shape("logsumexp", a=a, b=b)
         a, b = jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
@@ -113,7 +123,14 @@ def logsumexp(
     return y if b is None else jnp.where(sign < 0, jnp.nan, y)
 
 
-def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, keepdims: bool = False) -> jax.Array:
+def logmeanexp(
+    x: ArrayLike,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    keepdims: bool = False,
+    *,
+    axis_name: AxisName = None,
+) -> jax.Array:
     r"""The log of a mean known by the logs of its terms, $\log \frac1n \sum_i e^{x_i}$.
 
     Args:
@@ -121,6 +138,7 @@ def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, 
         axis: the axis or axes to average over; None means all.
         where: terms to average, of a shape that broadcasts to x's.
         keepdims: keep the averaged axes with size 1.
+        axis_name: the mesh axis, or axes, that the terms are split over, inside `jax.shard_map`.
 
     Returns:
         Logs, of x's type. The slope is softmax(x).
@@ -140,12 +158,16 @@ def logmeanexp(x: ArrayLike, axis: Axis = None, where: ArrayLike | None = None, 
     """
     (rows,), axes = _rows_of("logmeanexp", axis, where, x=x)
     mask = _checks.mask("logmeanexp", where, jnp.shape(x))
-    n = rows.shape[-1] if mask is None else jnp.sum(_stats.flatten(mask, axes), -1, keepdims=True)
-    y = _rows.logmeanexp(rows, jnp.maximum(jnp.asarray(n, _checks.compute_type(rows.dtype)), 1))
+    if mask is None:
+        n = rows.shape[-1] * _mesh.devices(axis_name)
+    else:
+        n = _mesh.over_all(jnp.sum(_stats.flatten(mask, axes), -1, keepdims=True), axis_name)
+    n = jnp.maximum(jnp.asarray(n, _checks.compute_type(rows.dtype)), 1)
+    y = _rows.logmeanexp(rows, n, axis_name=axis_name)
     return _checks.as_type(jnp.expand_dims(y, axes) if keepdims else y, rows.dtype)
 
 
-def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None, *, axis_name: AxisName = None) -> jax.Array:
     r"""Probabilities proportional to the exponentials of logits, $e^{x_i} / \sum_j e^{x_j}$.
 
     The textbook form overflows; the usual one is NaN for a row of -inf, and under `jit` for products above 2^31; its
@@ -155,6 +177,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> ja
         x: logits, of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of a shape that broadcasts to x's; the others get 0.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`.
 
     Returns:
         Probabilities in [0, 1], of x's shape and type, in the order of the logits; each row sums to 1.
@@ -176,10 +199,12 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> ja
         Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
     """
     (rows,), axes = _rows_of("softmax", axis, where, x=x)
-    return _stats.unflatten(_checks.as_type(_rows.softmax(rows), rows.dtype), axes, jnp.shape(x))
+    return _stats.unflatten(_checks.as_type(_rows.softmax(rows, axis_name=axis_name), rows.dtype), axes, jnp.shape(x))
 
 
-def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+def log_softmax(
+    x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None, *, axis_name: AxisName = None
+) -> jax.Array:
     r"""The logs of softmax, $x_i - \log \sum_j e^{x_j}$.
 
     `log(softmax(x))` is -inf where softmax underflows; the usual `x - logsumexp(x)` is 0 for a class that leads by 17.
@@ -188,6 +213,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
         x: logits, of any shape.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of a shape that broadcasts to x's; the others get -inf.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`.
 
     Returns:
         Log-probabilities in [-inf, 0], of x's shape and type.
@@ -207,7 +233,9 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
         Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
     """
     (rows,), axes = _rows_of("log_softmax", axis, where, x=x)
-    return _stats.unflatten(_checks.as_type(_rows.log_softmax(rows), rows.dtype), axes, jnp.shape(x))
+    return _stats.unflatten(
+        _checks.as_type(_rows.log_softmax(rows, axis_name=axis_name), rows.dtype), axes, jnp.shape(x)
+    )
 
 
 def masked_mean(

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from stablelogits_jax import _mesh
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _complement
 from stablelogits_jax._core import recomputed
 from stablelogits_jax._double_float import halves
-from stablelogits_jax._stats import Stats, _exp_shift, _shift, _sum, inner, with_stats
+from stablelogits_jax._stats import Stats, _exp_shift, _shift, with_stats
 
 # The cores --------------------------------------------------------------------------------------------------------
 
@@ -55,11 +56,21 @@ def _log_softmax(x: jax.Array, of: Stats) -> jax.Array:
 @jax.custom_jvp
 @jax.jit
 def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
-    """-log_softmax(x) at the label: +inf if its class is absent, NaN if it is not in [0, n)."""
+    """-log_softmax(x) at the label: +inf if its class is absent, NaN if it is not in [0, n).
+
+    Of rows that are split, one device has the label's logit, beside the 0 of all others.
+    """
     n = x.shape[-1]
-    index = jnp.where((label >= 0) & (label < n), label, n)[..., None]
+    own = _mesh.of_device(label, n, of.axis_name)
+    index = jnp.where((own >= 0) & (own < n), own, n)[..., None]
     x = as_type(x, of.top.dtype)
-    shift = _shift(jnp.take_along_axis(x, index, -1, mode="fill", fill_value=jnp.nan), of.top)
+    if of.axis_name is None:
+        x = jnp.take_along_axis(x, index, -1, mode="fill", fill_value=jnp.nan)
+    else:
+        x = of.whole(jnp.take_along_axis(x, index, -1, mode="fill", fill_value=0))
+        is_class = (label >= 0) & (label < n * _mesh.devices(of.axis_name))
+        x = jnp.where(is_class[..., None], x, jnp.nan)
+    shift = _shift(x, of.top)
     return jnp.where(shift == -jnp.inf, jnp.inf, of.log_total - shift)[..., 0]
 
 
@@ -79,15 +90,15 @@ def _softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array, factor: jax.Array 
     mode keeps. So it does with a factor between the two, which would round a common part of what it meets first.
     """
     p, centre, t = _about_centre(x, of, x_dot)
-    slope = factor * p * (t - _sum(p * t))
-    return slope - centre * jnp.sum(slope, -1, keepdims=True)
+    slope = factor * p * (t - of.sum(p * t))
+    return slope - centre * of.whole(jnp.sum(slope, -1, keepdims=True))
 
 
 @recomputed
 def _log_softmax_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
     """t - sum p t in the same way, where the sum of the transpose's w - p sum w is 0."""
     p, _, t = _about_centre(x, of, x_dot)
-    return jnp.where(of.total == 0, of.total, 1) * (t - _sum(p * t))
+    return jnp.where(of.total == 0, of.total, 1) * (t - of.sum(p * t))
 
 
 def _about_centre(x: jax.Array, of: Stats, x_dot: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -100,7 +111,7 @@ def _about_centre(x: jax.Array, of: Stats, x_dot: jax.Array) -> tuple[jax.Array,
     confident, none = of.total < 2, jnp.zeros_like(p)
     hot = confident & (p >= 0.5)
     centre = jax.lax.stop_gradient(jnp.where(confident, jnp.where(hot, 1, none), p))
-    return p, centre, jnp.where(hot, 0, t - jnp.sum(centre * t, -1, keepdims=True))
+    return p, centre, jnp.where(hot, 0, t - of.whole(jnp.sum(centre * t, -1, keepdims=True)))
 
 
 @_softmax.defjvp
@@ -115,7 +126,7 @@ def _log_softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 @recomputed
 def _weighted_by_p(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-    return inner(_softmax(x, of), x_dot)
+    return of.inner(_softmax(x, of), x_dot)
 
 
 @_logsumexp.defjvp
@@ -135,7 +146,8 @@ def _miss(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array) -> jax.Array:
     """p - onehot, the slope of the surprisal y; at the label, p - 1 comes from y = -log p."""
     y = y[..., None]
     scale = jnp.where(jnp.isnan(y), y, jnp.where(of.total == 0, of.total, 1))
-    is_label = jax.lax.broadcasted_iota(label.dtype, x.shape, x.ndim - 1) == label[..., None]
+    own = _mesh.of_device(label, x.shape[-1], of.axis_name)
+    is_label = jax.lax.broadcasted_iota(label.dtype, x.shape, x.ndim - 1) == own[..., None]
     return jnp.where(is_label, -_complement(-y) * scale, _softmax(x, of) * scale)
 
 
@@ -151,7 +163,7 @@ def _miss_jvp(primals: tuple, tangents: tuple) -> tuple:
 def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
     def tangent(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array, x_dot: jax.Array) -> jax.Array:
-        return inner(_miss(x, label, of, y), x_dot)
+        return of.inner(_miss(x, label, of, y), x_dot)
 
     y = _surprisal(*primals)
     return y, tangent(*primals, y, tangents[0])
@@ -184,7 +196,7 @@ def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
     def in_logits(x: jax.Array, z: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
         factor = _times(z, 2 * _logsumexp(x, of))
-        return inner(_times(factor[..., None], _softmax(x, of)), x_dot)
+        return of.inner(_times(factor[..., None], _softmax(x, of)), x_dot)
 
     loss = _z_loss(*primals)
     loss_dot = jnp.zeros_like(loss)
@@ -205,15 +217,15 @@ def _cross_entropy(x: jax.Array, y: jax.Array, of: Stats) -> jax.Array:
 
     A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
     """
-    return _sum(_times(y, -_log_softmax(x, of)))[..., 0]
+    return of.sum(_times(y, -_log_softmax(x, of)))[..., 0]
 
 
 def _excess(x: jax.Array, y: jax.Array, of: Stats) -> jax.Array:
     """Y p - y with Y = sum y; at a class with p > 1/2 minus the sum of the others, since it would cancel there."""
     p = _softmax(x, of)
     hot = p > 0.5
-    g = jnp.where(hot, 0, jnp.sum(y, -1, keepdims=True) * p - y)
-    g = jnp.where(hot, -jnp.sum(g, -1, keepdims=True), g)
+    g = jnp.where(hot, 0, of.whole(jnp.sum(y, -1, keepdims=True)) * p - y)
+    g = jnp.where(hot, -of.whole(jnp.sum(g, -1, keepdims=True)), g)
     return jnp.where(of.total == 0, 0, g)
 
 
@@ -228,7 +240,7 @@ def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
     g = _excess_core(x, y, of)
     g_dot = jnp.zeros_like(g)
     if not isinstance(x_dot, SymbolicZero):
-        g_dot += _softmax_slope(x, of, x_dot, jnp.sum(y, -1, keepdims=True))
+        g_dot += _softmax_slope(x, of, x_dot, of.whole(jnp.sum(y, -1, keepdims=True)))
     if not isinstance(y_dot, SymbolicZero):
         g_dot += recomputed(_excess)(x, y_dot, of)
     return g, g_dot
@@ -242,12 +254,12 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
 
     @recomputed
     def in_logits(x: jax.Array, y: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        return inner(_excess_core(x, y, of), x_dot)
+        return of.inner(_excess_core(x, y, of), x_dot)
 
     @recomputed
     def in_labels(x: jax.Array, y: jax.Array, of: Stats, y_dot: jax.Array) -> jax.Array:
         log_p = _log_softmax(x, of)
-        return inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)
+        return of.inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)
 
     loss = _cross_entropy(*primals)
     loss_dot = jnp.zeros_like(loss)

@@ -8,17 +8,20 @@ Rows are [..., n], the classes last. Three habits keep the tails, all derivative
 """
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._closed import _log1p
 from stablelogits_jax._double_float import Pair, exact, fast_two_sum, opaque, plus, two_sum
+from stablelogits_jax._mesh import AxisName
 
 
 def flatten(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -85,13 +88,28 @@ def _sums(small: jax.Array, tops: jax.Array) -> tuple[Pair, jax.Array]:
 # Statistics of a row ----------------------------------------------------------------------------------------------
 
 
-class Stats(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("top", "total", "lost", "log_total"), meta_fields=("axis_name",)
+)
+@dataclass(frozen=True)
+class Stats:
     """What is found in one look at the rows, each [..., 1] in the type that is computed in."""
 
     top: jax.Array  # the largest logit
     total: jax.Array  # sum exp(x - top), in [1, n], or 0 for a row of -inf
     lost: jax.Array  # what was rounded off it
     log_total: jax.Array  # its logarithm
+    axis_name: AxisName  # the mesh axis that the rows are split over
+
+    def whole(self, sums: Any) -> Any:
+        """Sums over a device's part of the rows as sums over the rows."""
+        return _mesh.over_all(sums, self.axis_name)
+
+    def sum(self, x: jax.Array) -> jax.Array:
+        return self.whole(_sum(x))
+
+    def inner(self, slope: jax.Array, t: jax.Array) -> jax.Array:
+        return self.whole(inner(slope, t))
 
 
 def _fenced(x: jax.Array, top: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -163,8 +181,8 @@ def _stored_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _stored(*primals), tangents[0]
 
 
-@partial(jax.jit, static_argnames="keep")
-def _stats(x: jax.Array, keep: bool) -> Stats:
+@partial(jax.jit, static_argnames=("keep", "axis_name"))
+def _stats(x: jax.Array, keep: bool, axis_name: AxisName) -> Stats:
     """log sum exp(x - top), with e = exp(x - top), which is 1 at the top:
 
     (1) log(sum e)        0 where the rest is below 6e-8
@@ -174,6 +192,7 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
     With `keep`, e is written once, for the sum and for the slope that follows; a value alone never writes it.
     """
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
+    top = _mesh.largest_of_all(top, axis_name)
     if keep:
         x, e, is_top = _exp_shift(x, top), lambda e: e, lambda e: e >= 1
     else:
@@ -181,27 +200,34 @@ def _stats(x: jax.Array, keep: bool) -> Stats:
     parts = [lambda x: jnp.where(is_top(x), 0, e(x)), lambda x: jnp.where(is_top(x), jnp.ones_like(x, top.dtype), 0)]
     long = isinstance(x.shape[-1], int) and x.shape[-1] > SHORT
     small, tops = _sums(*(_few_sums(f, x) if long else f(x) for f in parts))
+    small, tops = _mesh.over_all((small, tops), axis_name)
     rest = plus(exact(tops - 1), small)
     rest, total = fast_two_sum(*rest), fast_two_sum(*plus(exact(opaque(1, top.dtype)), rest))
-    return Stats(top, *total, _log1p(rest.head) + rest.tail / jnp.where(total.head == 0, 1, total.head))
+    log_total = _log1p(rest.head) + rest.tail / jnp.where(total.head == 0, 1, total.head)
+    return Stats(top, *total, log_total, axis_name)
 
 
 def with_stats(core: Callable, keep: bool = False) -> Callable:
-    """core(x, ..., stats) as a function of (x, ...).
+    """core(x, ..., stats) as a function of (x, ...), and of the name of a mesh axis that the rows are split over.
 
     The statistics are constants to the core, whose rule knows how they move with x. Where exp(x - top) is used again,
     in the value (`keep`) or in a slope, they keep it; for a value that is all they are for, they do not.
     """
 
+    return lambda *args, axis_name=None: _with_stats(core, keep, axis_name)(*args)
+
+
+@cache
+def _with_stats(core: Callable, keep: bool, axis_name: AxisName) -> Callable:
     @jax.custom_jvp
     def function(x: jax.Array, *args: jax.Array) -> jax.Array:
         x = _rounded(x)
-        return core(x, *args, _stats(x, keep))
+        return core(x, *args, _stats(x, keep, axis_name))
 
     @partial(function.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
         moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
-        of = _stats(jax.lax.stop_gradient(_rounded(primals[0])), keep=True)
+        of = _stats(jax.lax.stop_gradient(_rounded(primals[0])), keep=True, axis_name=axis_name)
 
         def of_moved(*values: jax.Array) -> jax.Array:
             args: list[Any] = list(primals)

@@ -29,10 +29,11 @@ from stablelogits_jax._stats import _shift, _sum
 
 
 class Head(NamedTuple):
-    """What the logits are made of. Tokens come in blocks [B, t], those of a tile together."""
+    """What the logits are made of; as tangents, None for what does not move. Tokens come in blocks [B, t], those of a
+    tile together."""
 
-    hidden: jax.Array  # [B, t, D]
-    kernel: jax.Array  # [D, V] or [V, D]
+    hidden: Any  # [B, t, D]
+    kernel: Any  # [D, V] or [V, D]
     bias: jax.Array | None  # [V]
     soft_cap: jax.Array | None  # []
     shares: jax.Array | None  # [V], what each class has of a label that is spread over all
@@ -70,7 +71,7 @@ class Tokens(NamedTuple):
 class Columns(NamedTuple):
     """A tile's part of the classes: a slice of the kernel, and of what else has one number for each class."""
 
-    kernel: jax.Array | None
+    kernel: Any
     bias: jax.Array | None
     shares: jax.Array | None
 
@@ -162,7 +163,7 @@ def look_at(look: Look, z: jax.Array, labels: jax.Array, shares: jax.Array | Non
     here = jnp.take(number, own) == labels
     label = jnp.where(here[:, None], jnp.take_along_axis(z, own[:, None], -1), look.label)
     gap, seen, spread = look.gap, look.seen, look.spread
-    if shares is not None:
+    if shares is not None and gap is not None and seen is not None:
         u = jnp.where(number >= 0, shares, 0)[None]
         gap, seen = gap - _sum(_times(u, d)), seen + _sum(u)
     if spread is not None:
@@ -173,8 +174,8 @@ def look_at(look: Look, z: jax.Array, labels: jax.Array, shares: jax.Array | Non
 def concluded(plan: Plan, look: Look, labels: jax.Array) -> Tokens:
     """A label that is none of the classes is NaN; a label whose class is absent is infinitely far from the top."""
     top = _mesh.largest_of_all(look.top, plan.axis_name)
-    _, *sums = _from_top(look, top)
-    _, tops, rest, label, gap, seen, spread = Look(top, *_mesh.over_all(sums, plan.axis_name))
+    sums = _mesh.over_all(_from_top(look, top)[1:], plan.axis_name)
+    tops, rest, label, gap, seen, spread = sums
     total, log_total, far = tops + rest, _log1p((tops - 1) + rest), _shift(label, top)
     surprisal = jnp.where(far == -jnp.inf, jnp.inf, log_total - far)[:, 0]
     is_class = (labels >= 0) & (labels < plan.classes * _mesh.devices(plan.axis_name))
@@ -183,8 +184,8 @@ def concluded(plan: Plan, look: Look, labels: jax.Array) -> Tokens:
     if spread is not None:
         spread = jnp.where(none, 0, log_total + spread / jnp.where(none, 1, total))[:, 0]
     doubt = ((tops - 1) + rest) / jnp.where(none, 1, total)
-    numbers = (a[:, 0] for a in (log_total, doubt, top, total))
-    return Tokens(jnp.where(is_class, surprisal, jnp.nan), *numbers, shared, spread)
+    surprisal = jnp.where(is_class, surprisal, jnp.nan)
+    return Tokens(surprisal, log_total[:, 0], doubt[:, 0], top[:, 0], total[:, 0], shared, spread)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -152,15 +152,15 @@ def laid_out(
         counted = _blocks(counted, shape, blocks)
         h, y = masked(h, counted[..., None], 0), jnp.where(counted, y, 0)
 
-    shares = of_label = None
+    shares = of_label = per_class = None
     if weights is not None:
         per_class = _checks.real(function, "weights", weights, dtype)
         _checks.require_shape(function, "weights", per_class.shape, (classes,))
-        own = y - _mesh.first_class(classes, axis_name)
+        own = _mesh.of_device(y, classes, axis_name)
         found = jnp.take(per_class, jnp.where(own < 0, classes, own), mode="fill", fill_value=0)
         of_label = _mesh.over_all(found, axis_name)
     if not _checks.is_zero(label_smoothing):
-        share = jnp.full(classes, 1 / all_classes, dtype)
-        shares = share if weights is None else per_class * share
+        shares = jnp.full(classes, 1 / all_classes, dtype)
+        shares = shares if per_class is None else per_class * shares
     plan = Plan(axis, classes, columns, axis_name, entropy)
     return Layout(function, plan, Head(h, w, b, cap, shares), y, of_label, counted, shape)

@@ -124,8 +124,8 @@ def _with_slopes(
             z_ct, shares_ct = jax.linear_transpose(tangent, z, shares)(of_ct)
             x_ct, cap_ct = uncap(z_ct)
             hidden_ct += _dot(x_ct, as_type(kernel, dtype), 1, plan.vocab_axis)
-            sides = (x_ct, as_type(hidden, dtype))
-            kernel_ct = _dot(*(sides if plan.vocab_axis == 0 else sides[::-1]), 0, 0)
+            a, b = (x_ct, as_type(hidden, dtype))[:: 1 if plan.vocab_axis == 0 else -1]
+            kernel_ct = _dot(a, b, 0, 0)
             columns_ct = Columns(kernel_ct, jnp.sum(x_ct, 0), shares_ct)
             return hidden_ct, _added(plan, i, sums, columns_ct, cap_ct)
 

@@ -35,7 +35,11 @@ def rough(name, classes):
     return replace(spec, grid=grid, scale=tuple(partial(larger, scale) for scale in spec.scale))
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10])
+@pytest.mark.parametrize(
+    ("classes", "dtype"),
+    [(1, "float32"), (2, "float32"), (10, "float32"), (10, "float64"), (10, "bfloat16"), (10, "float16")],
+    indirect=["dtype"],
+)
 @pytest.mark.parametrize("name", ROWWISE)
 def test_short(name, dtype, classes):
     spec = rough(name, classes)
