@@ -200,3 +200,53 @@ CASES = [
     (ValueError, "kto_loss desirable_weight", lambda f: f(X, X, KEEP, desirable_weight=-1.0)),
     (ValueError, "kto_loss undesirable_weight", lambda f: f(X, X, KEEP, undesirable_weight=jnp.ones((3, 4)))),
 ]
+
+# Of all losses on hidden @ kernel; there are 4 tokens of 3 features and 5 classes.
+H, W = X, jnp.zeros((3, 5))
+LINEAR = [
+    (ValueError, "hidden kernel 4 5", lambda f: f(H, W.T, LABEL)),
+    (ValueError, "hidden kernel 3 5", lambda f: f(H, W, LABEL, vocab_axis=0)),
+    (ValueError, "hidden kernel", lambda f: f(1.0, W, 0)),
+    (ValueError, "kernel vocab_axis", lambda f: f(H, W[0], LABEL)),
+    (ValueError, "kernel", lambda f: f(H, W[None], LABEL)),
+    (ValueError, "class", lambda f: f(H, W[:, :0], LABEL)),
+    (ValueError, "axis", lambda f: f(H, W, LABEL, vocab_axis=2)),
+    (ValueError, "axis", lambda f: f(H, W, LABEL, vocab_axis="classes")),
+    (ValueError, "labels", lambda f: f(H, W, LABEL[:, None])),
+    (ValueError, "labels", lambda f: f(H, W, 0)),
+    (TypeError, "labels", lambda f: f(H, W, jnp.zeros(4))),
+    (TypeError, "labels", lambda f: f(H, W, jnp.zeros(4, bool))),
+    (ValueError, "bias", lambda f: f(H, W, LABEL, bias=jnp.zeros(4))),
+    (ValueError, "bias", lambda f: f(H, W, LABEL, bias=0.0)),
+    (TypeError, "bias", lambda f: f(H, W, LABEL, bias=jnp.zeros(5, int))),
+    (ValueError, "where", lambda f: f(H, W, LABEL, where=KEEP)),
+    (TypeError, "where", lambda f: f(H, W, LABEL, where=jnp.ones(4))),
+    (TypeError, "ignore_index", lambda f: f(H, W, LABEL, ignore_index=0.5)),
+    (ValueError, "ignore_index uint8", lambda f: f(H, W, LABEL.astype("uint8"), ignore_index=-1)),
+    (ValueError, "soft_cap", lambda f: f(H, W, LABEL, soft_cap=0.0)),
+    (ValueError, "soft_cap", lambda f: f(H, W, LABEL, soft_cap=jnp.ones(4))),
+    (ValueError, "memory_limit 80 79", lambda f: f(H, W, LABEL, memory_limit=79)),  # 4 tokens of 5 logits of 4 bytes
+]
+WEIGHED = [
+    (ValueError, "weights", lambda f: f(H, W, LABEL, weights=jnp.ones(4))),
+    (ValueError, "weights", lambda f: f(H, W, LABEL, weights=jnp.ones((4, 5)))),
+    (TypeError, "weights", lambda f: f(H, W, LABEL, weights=jnp.ones(5, complex))),
+    (ValueError, "label_smoothing", lambda f: f(H, W, LABEL, label_smoothing=1.5)),
+    (ValueError, "label_smoothing", lambda f: f(H, W, LABEL, label_smoothing=jnp.zeros((4, 1)))),
+    (ValueError, "z_loss", lambda f: f(H, W, LABEL, z_loss=-1.0)),
+    (ValueError, "z_loss", lambda f: f(H, W, LABEL, z_loss=jnp.zeros(5))),
+]
+SUMMED = [
+    (ValueError, "token_weights", lambda f: f(H, W, LABEL, jnp.ones((4, 1)))),
+    (ValueError, "token_weights", lambda f: f(H, W, LABEL, jnp.ones(5))),
+    (TypeError, "token_weights", lambda f: f(H, W, LABEL, jnp.ones(4, complex))),
+]
+CASES += [
+    (exception, f"{name} {words}", call)
+    for name, cases in (
+        ("linear_softmax_cross_entropy", LINEAR + WEIGHED),
+        ("linear_softmax_cross_entropy_sum", LINEAR + WEIGHED + SUMMED),
+        ("linear_token_statistics", LINEAR),
+    )
+    for exception, words, call in cases
+]

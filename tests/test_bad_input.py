@@ -47,12 +47,18 @@ ARRAYS = {  # every public function, by the arguments that must be floating poin
     "dpo_loss": ("chosen_logps", "rejected_logps", "ref_chosen_logps", "ref_rejected_logps"),
     "ipo_loss": ("chosen_logps", "rejected_logps", "ref_chosen_logps", "ref_rejected_logps"),
     "kto_loss": ("logps", "ref_logps"),
+    "linear_softmax_cross_entropy": ("hidden", "kernel"),
+    "linear_softmax_cross_entropy_sum": ("hidden", "kernel"),
+    "linear_token_statistics": ("hidden", "kernel"),
 }
 REST = {  # what follows them
     "ordinal_cross_entropy": (KEEP.astype(int), CUTS),
     "kl_divergence": (Y,),
     "generalized_kl_divergence": (Y,),
     "kto_loss": (KEEP,),
+    "linear_softmax_cross_entropy": (LABEL,),
+    "linear_softmax_cross_entropy_sum": (LABEL,),
+    "linear_token_statistics": (LABEL,),
 }
 BROADCASTING = ("logaddexp", "logsubexp", "log_sigmoid_diff", "xlogy", "xlog1py", "rel_entr")
 LOSSES = {

@@ -15,7 +15,7 @@ PUBLIC = {name for name, value in vars(sl).items() if name[0] != "_" and not isi
 
 # Imports run downward only: a file imports from floors below its own, and from its own only where it is listed first.
 FLOORS = (
-    ("_checks", "_series", "_double_float", "_exp_log"),
+    ("_checks", "_series", "_double_float", "_exp_log", "_mesh"),
     (
         "_core",
         "_sigmoid_kernels",
@@ -41,6 +41,7 @@ FLOORS = (
         "_preference",
         "_referenced",
     ),
+    ("_vocabulary", "_vocabulary_sum", "_vocabulary_layout", "_large_vocab"),
 )
 HEIGHT = {file: (floor, place) for floor, files in enumerate(FLOORS) for place, file in enumerate(files)}
 

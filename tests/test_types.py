@@ -38,6 +38,9 @@ LOSSES = {
     "dpo_loss",
     "ipo_loss",
     "kto_loss",
+    "linear_softmax_cross_entropy",
+    "linear_softmax_cross_entropy_sum",
+    "linear_token_statistics",
 }
 
 
