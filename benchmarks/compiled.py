@@ -12,9 +12,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 KINDS = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|ragged-all-to-all|collective-broadcast"
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
-CALLED = re.compile(r"(?:calls|to_apply|body|condition|called_computations|branch_computations)=\{?([%\w., -]+)")
-COLLECTIVE = re.compile(rf" = (.*?) (?:{KINDS})(?:-done)?\(")
-KIND = re.compile(rf" ({KINDS})(?:-done)?\(")
+CALLED = re.compile(r"(?:calls|to_apply|body|condition|called_computations|branch_computations)=(\{.*?\}|%[\w.-]+)")
+COLLECTIVE = re.compile(rf"%([\w.-]+) = (.*?) ({KINDS})(-start|-done)?\(%([\w.-]+)")
 ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 
 
@@ -24,6 +23,14 @@ class Collective(NamedTuple):
     looped: bool  # whether it stands in the body of a loop
     arrays: int
     bytes: int  # of the results on one device
+
+    def at_peak(self, port: float) -> float:
+        """The seconds it takes on a ring that each device has two ports to, of so many bytes a second each way."""
+        if self.kind == "collective-permute":
+            return self.bytes / port
+        whole = self.bytes * (self.devices if self.kind == "reduce-scatter" else 1)
+        rounds = 2 if self.kind == "all-reduce" else 1
+        return rounds * (1 - 1 / self.devices) * whole / (2 * port)
 
 
 class Compiled(NamedTuple):
@@ -86,10 +93,14 @@ def collectives(text: str) -> list[Collective]:
             left += [c for line in lines.get(name, []) for c in called(line)]
     found: dict[tuple[str, int, bool], list[int]] = {}
     for name, body in lines.items():
+        devices: dict[str, int] = {}
         for line in body:
-            if (result := COLLECTIVE.search(line)) and (kind := KIND.search(line)):
-                sizes = [size(*array) for array in ARRAY.findall(result[1])]
-                found.setdefault((kind[1], group(line), name in in_loops), []).extend(sizes)
+            if match := COLLECTIVE.search(line):
+                result, types, kind, asynchronous, operand = match.groups()
+                devices[result] = devices[operand] if asynchronous == "-done" else group(line)
+                if asynchronous != "-start":
+                    sizes = [size(*array) for array in ARRAY.findall(types)]
+                    found.setdefault((kind, devices[result], name in in_loops), []).extend(sizes)
     return sorted(Collective(*key, len(sizes), sum(sizes)) for key, sizes in found.items())
 
 
@@ -105,7 +116,7 @@ def computations(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def called(line: str) -> list[str]:
-    return [name.strip(" %") for names in CALLED.findall(line) for name in names.split(",")]
+    return [name.strip("{} %") for names in CALLED.findall(line) for name in names.split(",")]
 
 
 def size(kind: str, bits: str, shape: str) -> int:

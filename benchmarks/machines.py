@@ -5,18 +5,25 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # nothing is run; the other compilers are asked for by name
-os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # libtpu need not look for the machine it runs on
-os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
-os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"  # there is nothing to time on
-
 import jax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from numpy.typing import DTypeLike
 
+jax.config.update("jax_platforms", "cpu")  # nothing is run; the other compilers are asked for by name
+os.environ |= {
+    "TPU_SKIP_MDS_QUERY": "1",  # libtpu need not look for the machine that it is on
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no device to share
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0",  # there is nothing to time on
+}
+
 MACHINES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1", "H100": ""}
+PUBLISHED = {  # by the maker, of a chip: bfloat16 flops and bytes of memory a second, bytes a second out of one port
+    "v5e": (197e12, 819e9, 50e9),
+    "v5p": (459e12, 2765e9, 100e9),
+}
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128

@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from compiled import Compiled, compile_for
-from machines import MACHINES, argument, mesh  # before JAX is asked for anything: it reads the environment once
-
-# isort: split
 import jax
 import jax.numpy as jnp
 import optax
+from compiled import Compiled, compile_for
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from machines import MACHINES, argument, mesh
 
 import stablelogits_jax as sl
 from stablelogits_jax.verify._spec import Spec
