@@ -100,6 +100,8 @@ def collectives(text: str) -> list[Collective]:
                 devices[result] = devices[operand] if asynchronous == "-done" else group(line)
                 if asynchronous != "-start":
                     sizes = [size(*array) for array in ARRAY.findall(types)]
+                    if name.startswith("all-reduce-scatter"):  # how XLA:TPU writes a reduce-scatter
+                        kind, sizes = "reduce-scatter", [n // devices[result] for n in sizes]
                     found.setdefault((kind, devices[result], name in in_loops), []).extend(sizes)
     return sorted(Collective(*key, len(sizes), sum(sizes)) for key, sizes in found.items())
 

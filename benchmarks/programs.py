@@ -37,7 +37,7 @@ MESHES = (  # a topology, and its devices along the data axis and along the mode
     ("v5e:16x16", (16, 16)),
     ("v5p:4x4x4", (16, 4)),
     ("v5p:4x8x8", (64, 4)),
-    ("v5p:4x8x8", (16, 16)),
+    ("v5p:4x8x8", (32, 8)),
 )
 
 
