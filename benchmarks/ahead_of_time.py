@@ -4,7 +4,8 @@ and what do devices tell one another where a vocabulary is split between them? N
 Run `pip install -e ".[ahead-of-time]"`, which brings the compilers, and `python benchmarks/ahead_of_time.py`: about an
 hour on two cores, and it goes on where it was if it is cut. `--part` compiles one part alone. A file for each part
 comes into ahead_of_time/, and from them ahead_of_time.md; `--machine` and `--only` try a few programs and write
-nothing. It fails if a program does not compile.
+nothing. `--quick` asks the compilers for their least effort: a quarter of the time, and programs that take more memory.
+It fails if a program does not compile.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import jax
 from compiled import Collective
 from machines import MACHINES, PUBLISHED
 from programs import CLASSES, FEATURES, NUMBERS, ROWS, SHARE, TOKENS, VOCABULARY, Program, functions, head, meshes
@@ -33,6 +35,7 @@ TITLES = {
     "head": "Llama-3's head on one device",
     "meshes": "Llama-3's head on meshes",
 }
+EFFORT = "jax_exec_time_optimization_effort"
 MIB, TERA = 2**20, 1e12
 MEASURES = {
     "temporary, MiB": ("temporary", MIB),
@@ -93,7 +96,8 @@ def of_meshes(rows: list[Row]) -> Iterator[list[str]]:
 
 def spoken(c: Collective) -> str:
     inside = " in a loop" if c.looped else ""
-    return f"{c.arrays} {c.kind} of {c.devices}{inside}, {c.bytes / MIB:.4g} MiB"
+    size = f"{c.bytes / MIB:.4g} MiB" if c.bytes > MIB / 100 else f"{c.bytes:,} B"
+    return f"{c.arrays} {c.kind} of {c.devices}{inside}, {size}"
 
 
 TABLES = {"functions": of_functions, "head": of_head, "meshes": of_meshes}
@@ -112,7 +116,8 @@ def conditions() -> str:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             found.append(f"without {package}")
-    return f"{', '.join(found)}, Python {platform.python_version()}, {date.today()}"
+    effort = ["the compilers' least effort"] if getattr(jax.config, EFFORT) < 0 else []
+    return ", ".join([*found, f"Python {platform.python_version()}", *effort, str(date.today())])
 
 
 def read(part: str) -> tuple[str, list[Row]]:
@@ -162,7 +167,9 @@ def main() -> int:
     parser.add_argument("--part", choices=PARTS, help="this part alone")
     parser.add_argument("--machine", choices=MACHINES, help="this machine alone")
     parser.add_argument("--only", metavar="NAME", help="this function or loss alone")
+    parser.add_argument("--quick", action="store_true", help="the compilers' least effort")
     options = parser.parse_args()
+    jax.config.update(EFFORT, -1.0 if options.quick else 0.0)
     console = Console()
 
     failed = []
