@@ -35,7 +35,7 @@ class Collective(NamedTuple):
 
 class Compiled(NamedTuple):
     """Bytes and flops are those of one device. Flops are XLA's, which counts the body of a loop once; the matmuls' are
-    counted in the traced program, a loop's as often as it runs."""
+    counted in the traced program, a scan's as often as it runs."""
 
     temporary: int
     arguments: int
@@ -134,4 +134,4 @@ def group(line: str) -> int:
     if axes := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", line):
         lengths = dict(re.findall(r"'(\w+)'=(\d+)", axes[1]))
         return int(np.prod([int(lengths[axis]) for axis in re.findall(r"'(\w+)'", axes[2])]))
-    return 0
+    raise ValueError(f"no groups of devices in: {line}")
