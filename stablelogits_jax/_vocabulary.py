@@ -212,7 +212,7 @@ def _unless_ignored(counted: jax.Array | None, f: Callable) -> Any:
     """f(), or zeros for a block of which no token is counted."""
     if counted is None:
         return f()
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f))
+    zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, a.dtype, a), jax.eval_shape(f))
     return jax.lax.cond(counted, f, lambda: zeros)
 
 
