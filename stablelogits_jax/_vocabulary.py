@@ -114,7 +114,7 @@ def _tile(plan: Plan, number: jax.Array, hidden: Any, kernel: Any, bias: Any, so
 
 
 class Look(NamedTuple):
-    """Sums over the classes seen so far, each [t, 1]."""
+    """Sums over the classes seen so far, each [t, 1], or of all blocks [B, t, 1]."""
 
     top: jax.Array
     tops: jax.Array  # how many
@@ -177,43 +177,49 @@ def concluded(plan: Plan, look: Look, labels: jax.Array) -> Tokens:
     sums = _mesh.over_all(_from_top(look, top)[1:], plan.axis_name)
     tops, rest, label, gap, seen, spread = sums
     total, log_total, far = tops + rest, _log1p((tops - 1) + rest), _shift(label, top)
-    surprisal = jnp.where(far == -jnp.inf, jnp.inf, log_total - far)[:, 0]
+    surprisal = jnp.where(far == -jnp.inf, jnp.inf, log_total - far)[..., 0]
     is_class = (labels >= 0) & (labels < plan.classes * _mesh.devices(plan.axis_name))
-    shared = None if gap is None or seen is None else (gap + _times(seen, log_total))[:, 0]
+    shared = None if gap is None or seen is None else (gap + _times(seen, log_total))[..., 0]
     none = total == 0
     if spread is not None:
-        spread = jnp.where(none, 0, log_total + spread / jnp.where(none, 1, total))[:, 0]
+        spread = jnp.where(none, 0, log_total + spread / jnp.where(none, 1, total))[..., 0]
     doubt = ((tops - 1) + rest) / jnp.where(none, 1, total)
     surprisal = jnp.where(is_class, surprisal, jnp.nan)
-    return Tokens(surprisal, log_total[:, 0], doubt[:, 0], top[:, 0], total[:, 0], shared, spread)
+    log_total, doubt, top, total = (a[..., 0] for a in (log_total, doubt, top, total))
+    return Tokens(surprisal, log_total, doubt, top, total, shared, spread)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def tokens(plan: Plan, head: Head, labels: jax.Array, counted: jax.Array | None) -> Tokens:
-    """Of all blocks; one of which no token is counted is not computed, if that is known."""
+    """Of all blocks; one of which no token is counted is not computed, if that is known.
 
-    def of_block(xs: tuple) -> Tokens:
+    Devices talk once, after the loop: what is said within a branch XLA:CPU does not order among what else is said, and
+    devices that say it in different orders wait for one another for ever.
+    """
+
+    def of_block(xs: tuple) -> Look:
         hidden, labels, counted = xs
 
-        def look() -> Tokens:
+        def look() -> Look:
             def of_tile(look: Look, i: jax.Array) -> tuple[Look, None]:
                 columns, number = columns_of(plan, i, *head[1:3], head.shares)
                 z = _tile(plan, number, hidden, columns.kernel, columns.bias, head.soft_cap)
                 return look_at(look, z, labels, columns.shares, number), None
 
             start = first_look(plan, len(hidden), compute_type(hidden.dtype), head.shares is not None, hidden, head)
-            return concluded(plan, jax.lax.scan(of_tile, start, jnp.arange(plan.tiles))[0], labels)
+            return jax.lax.scan(of_tile, start, jnp.arange(plan.tiles))[0]
 
         return _unless_ignored(counted, look)
 
-    return jax.lax.map(of_block, (head.hidden, labels, counted))
+    of = concluded(plan, jax.lax.map(of_block, (head.hidden, labels, counted)), labels)
+    return of if counted is None else jax.tree.map(lambda a: jnp.where(counted[:, None], a, 0), of)
 
 
 def _unless_ignored(counted: jax.Array | None, f: Callable) -> Any:
     """f(), or zeros for a block of which no token is counted."""
     if counted is None:
         return f()
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f))
+    zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, a.dtype, a), jax.eval_shape(f))
     return jax.lax.cond(counted, f, lambda: zeros)
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from stablelogits_jax import _mesh
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._core import masked
@@ -95,6 +96,8 @@ def _with_slopes(
     plan: Plan, head: Head, terms: Terms, weights: jax.Array, labels: jax.Array, counted: jax.Array | None
 ) -> tuple[jax.Array, tuple[Head, Terms, jax.Array]]:
     dtype = compute_type(head.hidden.dtype)
+    everything = (head, terms, weights, labels)
+    head = _mesh.spread(head, everything)
     all_shares = None if head.shares is None else jnp.sum(head.shares)
 
     def of_block(carry: tuple[Head, jax.Array], xs: tuple) -> tuple[tuple[Head, jax.Array], tuple]:
@@ -107,7 +110,7 @@ def _with_slopes(
             seen = look_at(carry[0], logits(plan, x_i, number, head.soft_cap), labels, columns.shares, number)
             return seen, jax.lax.dynamic_update_index_in_dim(carry[1], x_i, i, 0)
 
-        start = first_look(plan, len(hidden), dtype, head.shares is not None)
+        start = first_look(plan, len(hidden), dtype, head.shares is not None, everything)
         seen, x = jax.lax.fori_loop(0, tiles, look, (start, x))
         of = concluded(plan, seen, labels)
         if counted is not None:  # there is nothing that an ignored block could have concluded
@@ -129,12 +132,12 @@ def _with_slopes(
             columns_ct = Columns(kernel_ct, jnp.sum(x_ct, 0), shares_ct)
             return hidden_ct, _added(plan, i, sums, columns_ct, cap_ct)
 
-        hidden_ct, sums = jax.lax.fori_loop(0, tiles, slope, (jnp.zeros(hidden.shape, dtype), sums))
+        hidden_ct, sums = jax.lax.fori_loop(0, tiles, slope, (_mesh.own_zeros(hidden.shape, dtype, everything), sums))
         return (sums, x), (y, hidden_ct, *by_token)
 
     fixed = head._replace(hidden=None)
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, compute_type(a.dtype)), fixed)
-    x = jnp.zeros((plan.tiles, head.hidden.shape[1], plan.columns), dtype)
+    zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, compute_type(a.dtype), everything), fixed)
+    x = _mesh.own_zeros((plan.tiles, head.hidden.shape[1], plan.columns), dtype, everything)
     (sums, _), (y, *by_token) = jax.lax.scan(of_block, (zeros, x), (head.hidden, terms, weights, labels, counted))
     return jnp.sum(y), (sums._replace(hidden=by_token[0]), *by_token[1:])
 
