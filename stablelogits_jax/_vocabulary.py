@@ -1,7 +1,7 @@
 """Floor 4: logits that are never all there: hidden @ kernel, one tile of tokens and classes after another.
 
-A tile [t, c] of the logits is made, looked at and forgotten. What stays of a token is `Look`: its top, and the sums of
-exp(z - top) over the tops and over the rest, as in `_stats.py`, which two looks at different classes add up to. The
+A tile [t, c] of the logits is made, looked at and forgotten. What stays of a token is `Look`: its top, and the sum of
+exp(z - top) without the top's own 1, as in `_stats.py`, which two looks at different classes add up to. The
 derivative makes each tile again, and is linear in the tile's tangent: forward mode sums over it, and the transpose of
 that, by JAX, adds up the slopes of hidden and of the kernel, the latter in place.
 
@@ -117,8 +117,8 @@ class Look(NamedTuple):
     """Sums over the classes seen so far, each [t, 1], or of all blocks [B, t, 1]."""
 
     top: jax.Array
-    tops: jax.Array  # how many
-    rest: jax.Array  # sum exp(z - top) over the others
+    tops: jax.Array  # 1, or of all devices how many have it, or 0 where nothing was seen
+    rest: jax.Array  # sum exp(z - top) over all else, which is 1 for another top
     label: jax.Array  # the label's logit, 0 if it was not seen
     gap: jax.Array | None  # sum u (top - z)
     seen: jax.Array | None  # sum u
@@ -148,16 +148,12 @@ def first_look(plan: Plan, t: int, dtype: Any, shared: bool, *beside: Any) -> Lo
 
 
 def look_at(look: Look, z: jax.Array, labels: jax.Array, shares: jax.Array | None, number: jax.Array) -> Look:
-    """The look with a tile's classes added.
-
-    A comparison within a sum would keep XLA:CPU from vectorising it; -d / tiny is 0 at a top, and 1 or more elsewhere.
-    """
+    """The look with a tile's classes added."""
     look = _from_top(look, jnp.maximum(look.top, jnp.max(z, -1, keepdims=True)))
     d = _shift(z, look.top)
-    e = jnp.exp(d)
-    other = jnp.minimum(d * (-1 / float(jnp.finfo(d.dtype).tiny)), 1)
-    rest = look.rest + _sum(e * other)
-    tops = look.tops + jnp.sum(jax.lax.optimization_barrier(1 - other), -1, keepdims=True)
+    total = _sum(jnp.exp(d))
+    has_top = (look.tops == 0) & (look.top > -jnp.inf)
+    rest = look.rest + jnp.where(has_top, _without_top(d, total, has_top & (look.rest + total < 1.5)), total)
     n = z.shape[-1]
     own = jnp.clip(labels - number[-1] + (n - 1), 0, n - 1)
     here = jnp.take(number, own) == labels
@@ -167,8 +163,18 @@ def look_at(look: Look, z: jax.Array, labels: jax.Array, shares: jax.Array | Non
         u = jnp.where(number >= 0, shares, 0)[None]
         gap, seen = gap - _sum(_times(u, d)), seen + _sum(u)
     if spread is not None:
-        spread = spread - _sum(e * jnp.maximum(d, FAR))
-    return Look(look.top, tops, rest, label, gap, seen, spread)
+        spread = spread - _sum(jnp.exp(d) * jnp.maximum(d, FAR))
+    return Look(look.top, jnp.where(has_top, 1, look.tops), rest, label, gap, seen, spread)
+
+
+def _without_top(d: jax.Array, total: jax.Array, sure: jax.Array) -> jax.Array:
+    """sum exp(d) less the 1 of one top: taken away from the total, or where that is near 1 never added, which costs a
+    pass over a tile in which any row is such."""
+
+    def rest() -> jax.Array:
+        return jnp.where(sure, _sum(jnp.where(d < 0, jnp.exp(d), 0)), total - 1)
+
+    return jax.lax.cond(jnp.any(sure), rest, lambda: total - 1)
 
 
 def concluded(plan: Plan, look: Look, labels: jax.Array) -> Tokens:
@@ -229,7 +235,7 @@ def _unless_ignored(counted: jax.Array | None, f: Callable) -> Any:
 @jax.custom_jvp
 def _share(z: jax.Array, log_total: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
     """p, of the total, as its logarithm is some ulps off beside a far z."""
-    return jnp.exp(_shift(z, top)) / jnp.where(total == 0, 1, total)
+    return jnp.exp(_shift(z, top)) * (1 / jnp.where(total == 0, 1, total))
 
 
 @_share.defjvp

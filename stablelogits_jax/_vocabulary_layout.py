@@ -18,7 +18,7 @@ from stablelogits_jax._vocabulary_sum import Terms
 
 UNIT = 128  # tokens and classes of the smallest tile: what a matrix unit takes at once
 COLUMNS = 4 * UNIT  # below which products are slow
-LEAST, MOST = 2**22, 2**26  # bytes of a tile's logits, between which they are a 64th of all
+LEAST, MOST = 2**23, 2**26  # bytes of a tile's logits, between which they are a 64th of all
 SKIPPED = 1024  # tokens of a block that is left out if all of them are
 
 
@@ -87,10 +87,11 @@ def tile(function: str, tokens: int, classes: int, itemsize: int, limit: int | N
 
 
 def rows(function: str, tokens: int, classes: int, itemsize: int, limit: int | None) -> tuple[int, int]:
-    """Tokens of which all logits are kept at a time, an eighth of them or what the caller allows; and columns."""
+    """Tokens of which all logits are kept at a time, an eighth of them or what the caller allows; and columns. With few
+    tokens, adding to the kernel's slope takes as long as the products."""
     t = min(tokens, UNIT // 16)
     _enough(function, limit, t * classes * itemsize, f"{t} tokens and all {classes} classes")
-    t = max(t, -(-tokens // 8) if limit is None else limit // (classes * itemsize))
+    t = max(-(-tokens // 8), COLUMNS) if limit is None else max(t, limit // (classes * itemsize))
     return _even(tokens, t), min(classes, 2 * COLUMNS)
 
 
