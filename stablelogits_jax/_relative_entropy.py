@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from stablelogits_jax._bivariate import _difference, _ratio, _times
 from stablelogits_jax._closed import _expm1_by_series, _log1p, _phi_over_square
 from stablelogits_jax._core import core, define_slopes
+from stablelogits_jax._double_float import in_one_loop
 from stablelogits_jax._univariate import _bell, _log, _log_times_e, _sigmoid, _softplus
 
 
@@ -155,7 +156,7 @@ def _to_mixture(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> tuple[jax.A
 def _js(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
     """b p log(p / m) + (1 - b) q log(q / m) = b p phi(u) + (1 - b) q phi(v): what is not logarithm adds up to 0."""
     first, second = _to_mixture(log_p, log_q, b)
-    return _times(b, first) + _times(1 - b, second)
+    return in_one_loop(log_p, _times(b, first) + _times(1 - b, second))
 
 
 @core
