@@ -69,6 +69,7 @@ _OWN_SLOPE = Reason(
     measure=GRADIENT,
     dtype="bfloat16",
 )
+_LEAD = Reason("the lead is a sum of pairs, rounded once, of which softplus and sigmoid are taken in double-float", 2.3)
 
 REASONS: dict[str, list[Reason]] = {
     "sigmoid": [_ONE_ROUNDING, _OWN_SLOPE],
@@ -95,4 +96,32 @@ REASONS: dict[str, list[Reason]] = {
         _IN_FLOAT32,
         _WHOLE_DIFFERENCE,
     ],
+    "kl_divergence_with_log_targets": [
+        Reason(
+            "an absent class takes a selection, which XLA:CPU fuses into no sum: the terms are written out before it",
+            2.6,
+            dtype="float32",
+        )
+    ],
+    "generalized_kl_divergence": [
+        Reason("near q = t, a series of q / t in the value and one of q - 1 in the slope", 1.25, GRADIENT, "float32")
+    ],
+    "js_divergence": [
+        Reason("log(m / p) and log(m / q) are kept to their digits at p = q, and phi of each; the peer takes log(m)", 6)
+    ],
+    "bernoulli_kl_from_logits": [
+        Reason("two logarithms of ratios keep their digits at p = q, of sigmoids in double-float", 4.4)
+    ],
+    "ordinal_cross_entropy": [
+        Reason(
+            "three terms of one sign in double-float, two of them masked at the ends; the peer subtracts sigmoids", 4.3
+        )
+    ],
+    "bradley_terry_loss": [_LEAD],
+    "simpo_loss": [_LEAD],
+    "dpo_loss": [_LEAD],
+    "ipo_loss": [_LEAD._replace(text="the lead is a sum of pairs, rounded once, beside a square", ceiling=2.5)],
+    "kto_loss": [_LEAD._replace(ceiling=6)],
+    "orpo_loss": [Reason("the log of the ratio of 1 - p by its exact difference, and 1 - p by expm1", 1.4)],
+    "info_nce_loss": [_PAIRWISE._replace(ceiling=2.8)],
 }

@@ -74,9 +74,10 @@ def _expm1(x: jax.Array, tail: jax.Array | float = 0.0) -> jax.Array:
 
 
 def _phi_over_square(d: jax.Array) -> jax.Array:
-    """(exp(d) - 1 - d) / d^2 = 1/2! + d/3! + d^2/4! + ... for |d| < 1, where d^17/19! is below 2^-53 of it"""
+    """(exp(d) - 1 - d) / d^2 = 1/2! + d/3! + d^2/4! + ... for |d| < 1, where d^17/19! is below 2^-53 of it, and
+    d^10/12! below 2^-26"""
     series = jnp.zeros_like(d)
-    for k in range(18, 1, -1):
+    for k in range(18 if d.dtype == jnp.float64 else 11, 1, -1):
         series = series * d + 1 / factorial(k)
     return series
 

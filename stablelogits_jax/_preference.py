@@ -15,7 +15,7 @@ from stablelogits_jax import _checks
 from stablelogits_jax._bivariate import _difference, _log_ratio, _times
 from stablelogits_jax._closed import _complement, _exp, _expm1
 from stablelogits_jax._core import core, define_slopes
-from stablelogits_jax._double_float import plus, two_sum
+from stablelogits_jax._double_float import in_one_loop, plus, two_sum
 from stablelogits_jax._univariate import _bell, _one_plus_bose, _sigmoid, _softplus
 
 
@@ -60,7 +60,7 @@ def _surprise(lead: jax.Array, beta: jax.Array, margin: jax.Array, tilt: jax.Arr
     """
     z = _score(lead, beta, margin)
     size = jnp.abs(z)
-    return _softplus(-size) + _times(jnp.where(z >= 0, tilt, 1 - tilt), size)
+    return in_one_loop(z, _softplus(-size) + _times(jnp.where(z >= 0, tilt, 1 - tilt), size))
 
 
 @core

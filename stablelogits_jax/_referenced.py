@@ -8,7 +8,6 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
-from stablelogits_jax._bivariate import _times
 from stablelogits_jax._preference import _doubt, _lead, _of_one_shape, _surprise
 
 
@@ -175,4 +174,4 @@ def kto_loss(
     options = {"kl": kl, "beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     z, b, gain, loss = (_checks.option(name, key, value, p.shape, p.dtype) for key, value in options.items())
     h = _lead(p, q, z, jnp.zeros_like(z))
-    return _times(jnp.where(good, gain, loss), _doubt(jnp.where(good, h, -h), b, jnp.zeros_like(b)))
+    return jnp.where(good, gain, loss) * _doubt(jnp.where(good, h, -h), b, jnp.zeros_like(b))

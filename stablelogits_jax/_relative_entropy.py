@@ -6,9 +6,10 @@ A part that is not negative is p phi(d) with phi(d) = exp(d) - 1 - d, p a probab
 import jax
 import jax.numpy as jnp
 
-from stablelogits_jax._bivariate import _difference, _ratio, _times, _xlogy
+from stablelogits_jax._bivariate import _difference, _ratio, _times
 from stablelogits_jax._closed import _expm1_by_series, _log1p, _phi_over_square
 from stablelogits_jax._core import core, define_slopes
+from stablelogits_jax._double_float import in_one_loop
 from stablelogits_jax._univariate import _bell, _log, _log_times_e, _sigmoid, _softplus
 
 
@@ -17,24 +18,33 @@ def _phi(p: jax.Array, d: jax.Array, more: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(d) < 1, p * (d * d * _phi_over_square(d)), more - _times(p, d))
 
 
+def _exp_anew(x: jax.Array) -> jax.Array:
+    """exp(x), for a value. XLA:CPU would write out an exponential that a slope takes as well; computing it twice is
+    faster than to write and read it."""
+    return jnp.exp(jnp.maximum(x, jnp.finfo(x.dtype).min))
+
+
 # Targets and log-predictions --------------------------------------------------------------------------------------
 
 
 @core
 def _kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
-    """t (log t - log q)"""
-    return _xlogy.closed(t, t) - _times(t, log_q)
+    """t (log t - log q), and 0 for a t of 0, which in a comparison a subnormal one is, too."""
+    return jnp.where((t == 0) & ~jnp.isnan(log_q), 0, t * (jnp.log(t) - log_q))
 
 
 @core
 def _kl_of_logs(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    return _times(jnp.exp(log_p), _difference.closed(log_p, log_q))
+    """p (log p - log q), and 0 for a p of 0, and for equal logs, be they infinite"""
+    p = _exp_anew(log_p)
+    none = ((p == 0) & ~jnp.isnan(log_q)) | (log_p == log_q)
+    return jnp.where(none, 0, p * (log_p - log_q))
 
 
 @core
 def _generalized_kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
     """t (log t - log q) + q - t = t phi(log q - log t)"""
-    d, q = _difference.closed(log_q, _log.closed(t)), jnp.exp(log_q)
+    d, q = _difference.closed(log_q, jnp.log(t)), _exp_anew(log_q)
     beyond = (q == jnp.inf) & (t >= 0) & ((d > 1) | (log_q == jnp.inf))  # where t d may be, too
     return jnp.where(beyond, jnp.inf, _phi(t, d, q - t))
 
@@ -42,8 +52,9 @@ def _generalized_kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
 @core
 def _excess(t: jax.Array, log_q: jax.Array) -> jax.Array:
     """q - t, of a sure class (q - 1) + (1 - t), both of which are small"""
-    sure = (log_q > -0.5) & (t > 0.5)
-    return jnp.where(sure, _expm1_by_series(log_q) + (1 - t), jnp.exp(log_q) - t)
+    sure = (jnp.abs(log_q) < 0.5) & (t > 0.5)
+    less = log_q + log_q * log_q * _phi_over_square(log_q)
+    return jnp.where(sure, less, jnp.exp(log_q)) + jnp.where(sure, 1 - t, -t)
 
 
 define_slopes(_excess, lambda t, log_q: -1, lambda t, log_q: jnp.exp(log_q))
@@ -145,7 +156,7 @@ def _to_mixture(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> tuple[jax.A
 def _js(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
     """b p log(p / m) + (1 - b) q log(q / m) = b p phi(u) + (1 - b) q phi(v): what is not logarithm adds up to 0."""
     first, second = _to_mixture(log_p, log_q, b)
-    return _times(b, first) + _times(1 - b, second)
+    return in_one_loop(log_p, _times(b, first) + _times(1 - b, second))
 
 
 @core
