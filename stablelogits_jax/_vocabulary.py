@@ -101,13 +101,9 @@ def products(plan: Plan, hidden: jax.Array, kernel: jax.Array, bias: jax.Array |
     return z if bias is None else z + as_type(bias, dtype)[None]
 
 
-def logits(plan: Plan, products: jax.Array, number: jax.Array, soft_cap: jax.Array | None) -> jax.Array:
+def logits(plan: Plan, number: jax.Array, products: jax.Array, soft_cap: jax.Array | None) -> jax.Array:
     z = products if soft_cap is None else _soft_cap(products, soft_cap[None, None])
     return z if plan.classes % plan.columns == 0 else jnp.where(number[None] >= 0, z, -jnp.inf)
-
-
-def _tile(plan: Plan, number: jax.Array, hidden: Any, kernel: Any, bias: Any, soft_cap: Any) -> jax.Array:
-    return logits(plan, products(plan, hidden, kernel, bias), number, soft_cap)
 
 
 # The value --------------------------------------------------------------------------------------------------------
@@ -209,7 +205,7 @@ def tokens(plan: Plan, head: Head, labels: jax.Array, counted: jax.Array | None)
         def look() -> Look:
             def of_tile(look: Look, i: jax.Array) -> tuple[Look, None]:
                 columns, number = columns_of(plan, i, *head[1:3], head.shares)
-                z = _tile(plan, number, hidden, columns.kernel, columns.bias, head.soft_cap)
+                z = logits(plan, number, products(plan, hidden, columns.kernel, columns.bias), head.soft_cap)
                 return look_at(look, z, labels, columns.shares, number), None
 
             start = first_look(plan, len(hidden), compute_type(hidden.dtype), head.shares is not None, hidden, head)
@@ -294,8 +290,8 @@ def tile_tangent(
 
 @partial(tokens.defjvp, symbolic_zeros=True)
 def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, Tokens]:
-    """The sum over the tiles, each made again. The cotangents of hidden and of a tile's columns add up in the type that
-    is computed in, whatever theirs is."""
+    """The sum over the tiles, each made again. The tangents are in the type that is computed in, whatever that of what
+    moves, and so the cotangents: they are rounded to it once, when they are summed up."""
     head, labels, counted = primals
     of = tokens(plan, *primals)
     dtype = compute_type(head.hidden.dtype)
@@ -303,6 +299,8 @@ def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, To
     head_dot = head_dot._replace(hidden=_as(head_dot.hidden, dtype))
     everything = (head, head_dot, labels, of)
     head, head_dot = _mesh.spread((head, head_dot), everything)
+    if head_dot.soft_cap is None:
+        head_dot = head_dot._replace(soft_cap=jax.tree.map(jnp.zeros_like, head.soft_cap))
     all_shares = None if head.shares is None else _mesh.over_all(jnp.sum(head.shares), plan.axis_name)
 
     @recomputed
@@ -316,9 +314,13 @@ def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, To
             hidden, hidden_dot, labels, counted, of = xs
 
             def tangent() -> Tokens:
-                made_of = (hidden, columns.kernel, columns.bias, head.soft_cap)
-                moves = (hidden_dot, kernel_dot, bias_dot, head_dot.soft_cap)
-                z, z_dot = _moving(partial(_tile, plan, number), made_of, moves)
+                x = products(plan, hidden, columns.kernel, columns.bias)
+                x_dot = jnp.zeros_like(x) if bias_dot is None else jnp.broadcast_to(bias_dot[None], x.shape)
+                if hidden_dot is not None:
+                    x_dot += products(plan, hidden_dot, columns.kernel, None)
+                if kernel_dot is not None:
+                    x_dot += products(plan, as_type(hidden, dtype), kernel_dot, None)
+                z, z_dot = jax.jvp(partial(logits, plan, number), (x, head.soft_cap), (x_dot, head_dot.soft_cap))
                 return tile_tangent(of, z, labels, columns.shares, number, all_shares, z_dot, shares_dot)
 
             return _unless_ignored(counted, tangent)
@@ -335,20 +337,3 @@ def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, To
 
 def _as(x: jax.Array | None, dtype: Any) -> jax.Array | None:
     return None if x is None else as_type(x, dtype)
-
-
-def _moving(f: Callable, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    """f and its tangent, where a tangent may be None: its primal does not move."""
-    moved = [i for i, t in enumerate(tangents) if t is not None]
-
-    def of_moved(*values: jax.Array) -> jax.Array:
-        args = list(primals)
-        for i, value in zip(moved, values, strict=True):
-            args[i] = value
-        return f(*args)
-
-    given = tuple(primals[i] for i in moved)
-    if not given:
-        y = f(*primals)
-        return y, jnp.zeros_like(y)
-    return jax.jvp(of_moved, given, tuple(as_type(tangents[i], primals[i].dtype) for i in moved))

@@ -107,7 +107,7 @@ def _with_slopes(
         def look(i: jax.Array, carry: tuple[Look, jax.Array]) -> tuple[Look, jax.Array]:
             columns, number = columns_of(plan, i, *head[1:3], head.shares)
             x_i = products(plan, hidden, columns.kernel, columns.bias)
-            seen = look_at(carry[0], logits(plan, x_i, number, head.soft_cap), labels, columns.shares, number)
+            seen = look_at(carry[0], logits(plan, number, x_i, head.soft_cap), labels, columns.shares, number)
             return seen, jax.lax.dynamic_update_index_in_dim(carry[1], x_i, i, 0)
 
         start = first_look(plan, len(hidden), dtype, head.shares is not None, everything)
@@ -122,7 +122,7 @@ def _with_slopes(
         def slope(i: jax.Array, carry: tuple[jax.Array, Head]) -> tuple[jax.Array, Head]:
             hidden_ct, sums = carry
             (kernel, _, shares), number = columns_of(plan, i, *head[1:3], head.shares)
-            z, uncap = jax.vjp(lambda x, cap: logits(plan, x, number, cap), x[i], head.soft_cap)
+            z, uncap = jax.vjp(partial(logits, plan, number), x[i], head.soft_cap)
             tangent = partial(tile_tangent, of, z, labels, shares, number, all_shares)
             z_ct, shares_ct = jax.linear_transpose(tangent, z, shares)(of_ct)
             x_ct, cap_ct = uncap(z_ct)
