@@ -4,7 +4,8 @@ Value and gradient, by hidden and kernel, of a weighted sum of the losses; compi
 process, on one core; times are medians of the processor's time, and memory is what XLA's `memory_analysis()` says that
 a program takes beside its arguments and results.
 
-Run `python benchmarks/large_vocab.py`: some minutes. It writes large_vocab.md, and fails if a figure is above its bound.
+Run `python benchmarks/large_vocab.py`. It takes minutes, writes large_vocab.md, and fails if a figure is above its
+bound.
 """
 
 import argparse

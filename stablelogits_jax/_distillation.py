@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _row_divergence, _stats
+from stablelogits_jax import _checks, _row_divergence
 from stablelogits_jax._checks import Axis, compute_type
 from stablelogits_jax._core import masked, recomputed, wide
 from stablelogits_jax._normalizers import _rows_of
-from stablelogits_jax._row_divergence import _centred
+from stablelogits_jax._row_divergence import beside
+from stablelogits_jax._stats import _sum, inner
 
 
 def distillation_loss(
@@ -111,25 +114,72 @@ def logit_matching_loss(
         Hinton, Vinyals, Dean, [Distilling the Knowledge in a Neural Network](https://arxiv.org/abs/1503.02531), 2015.
     """
     (x, t), *_ = _student_and_teacher("logit_matching_loss", logits, teacher_logits, axis, where)
-    return recomputed(_matching)(x, t)
+    return _half_variance(x, t, _moments(*jax.lax.stop_gradient((x, t))))
 
 
-def _matching(x: jax.Array, t: jax.Array) -> jax.Array:
-    x, t = wide(x), wide(t)
-    kept = (x > -jnp.inf) | (t > -jnp.inf) | jnp.isnan(x) | jnp.isnan(t)
-    count = jnp.maximum(jnp.sum(kept, -1, keepdims=True), 1)
-    return _half_variance(x, t, kept.astype(x.dtype) / count.astype(x.dtype))
+class Moments(NamedTuple):
+    """Of d = x - t, each [..., 1]."""
+
+    start: jax.Array
+    more: jax.Array  # the mean is start + more
+    weight: jax.Array  # of a class that is not absent from both
+    half_variance: jax.Array
+
+
+def _moments(x: jax.Array, t: jax.Array) -> Moments:
+    """(1) as a textbook has them        right if no mean is above three deviations: c has then lost few of its digits
+    (2) in two parts, of the classes that are not absent from both, beside the largest finite d
+    """
+    mean = jnp.mean(wide(x) - wide(t), -1, keepdims=True)
+    again = jax.lax.optimization_barrier((x, t))  # or XLA would write out one d for both
+    half_variance = jnp.mean((wide(again[0]) - wide(again[1]) - mean) ** 2, -1, keepdims=True) / 2
+
+    def in_parts() -> Moments:
+        d, none = beside(x, t, 0), _absent(x, t)
+        kept, finite = ((~out).astype(d.dtype) for out in (none, none | jnp.isinf(d)))
+        weight = 1 / jnp.maximum(_sum(kept), 1)
+        start = jnp.max(jnp.where(finite == 0, -jnp.inf, d), -1, keepdims=True)
+        start = jnp.where(jnp.isinf(start), 0, start)
+        more = _sum(jnp.where(finite == 0, 0, beside(x, t, start)) * weight)
+        of = Moments(start, more, weight, weight)
+        c = _centred(x, t, of)
+        return of._replace(half_variance=_sum(c * (c * weight)) / 2)
+
+    return jax.lax.cond(
+        jnp.all(jnp.abs(mean) <= 3 * jnp.sqrt(2 * half_variance)) & jnp.all(half_variance < jnp.inf),
+        lambda: Moments(mean, jnp.zeros_like(mean), jnp.full_like(mean, 1 / x.shape[-1]), half_variance),
+        in_parts,
+    )
+
+
+def _absent(x: jax.Array, t: jax.Array) -> jax.Array:
+    return (wide(x) == -jnp.inf) & (wide(t) == -jnp.inf)
+
+
+def _centred(x: jax.Array, t: jax.Array, of: Moments) -> jax.Array:
+    return jnp.where(_absent(x, t), 0, beside(x, t, of.start) - of.more)
 
 
 @jax.custom_jvp
-def _half_variance(x: jax.Array, t: jax.Array, weights: jax.Array) -> jax.Array:
-    c = _centred(x, t, weights)
-    return jnp.sum(c * (c * weights), -1) / 2
+def _half_variance(x: jax.Array, t: jax.Array, of: Moments) -> jax.Array:
+    return of.half_variance[..., 0]
 
 
 @_half_variance.defjvp
 def _half_variance_jvp(primals: tuple, tangents: tuple) -> tuple:
     """The slope of the mean is left out: the sum of what it multiplies is 0."""
-    weights, (x_dot, t_dot, _) = primals[2], tangents
-    slope = _centred(*primals) * weights
-    return _half_variance(*primals), _stats.inner(slope, x_dot - t_dot)
+    x_dot, t_dot, _ = tangents
+    return _half_variance(*primals), inner(recomputed(_slope)(*primals), wide(x_dot) - wide(t_dot))
+
+
+@jax.custom_jvp
+def _slope(x: jax.Array, t: jax.Array, of: Moments) -> jax.Array:
+    return _centred(x, t, of) * of.weight
+
+
+@_slope.defjvp
+def _slope_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (x, t, of), (x_dot, t_dot, _) = primals, tangents
+    weights = jnp.where(_absent(x, t), 0, of.weight)
+    d_dot = jnp.where(weights == 0, 0, wide(x_dot) - wide(t_dot))
+    return _slope(*primals), weights * (d_dot - jnp.sum(weights * d_dot, -1, keepdims=True))

@@ -137,7 +137,8 @@ def linear_softmax_cross_entropy_sum(
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`, as in
             `linear_softmax_cross_entropy`. The slope of a row that is split takes its four products, as only after
             all devices have been asked is its sum known.
-        memory_limit: bytes of the logits that are kept at a time, at most; by default those of an eighth of the tokens, or of 512.
+        memory_limit: bytes of the logits that are kept at a time, at most; by default those of an eighth of the tokens,
+            or of 512.
 
     Returns:
         A number, float32 for 16-bit hidden.

@@ -9,6 +9,7 @@ log(q / p) but for a constant:
 Differences of log q and log p, each of which is near -log n for a large T, have lost the digits of c.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -26,21 +27,25 @@ from stablelogits_jax._relative_entropy import _phi
 # d = x - t about a mean -------------------------------------------------------------------------------------------
 
 
+def beside(x: jax.Array, t: jax.Array, start: jax.Array | float) -> jax.Array:
+    """d - start, to which what is rounded off d is added where it is small again: a mean of large numbers would be
+    rounded. Two infinities of one sign are equal."""
+    x, t = wide(x), wide(t)
+    d = two_sum(x, -t)
+    return jnp.where(jnp.isfinite(d.head), (d.head - start) + d.tail, jnp.where(x == t, -start, d.head))
+
+
 @jax.custom_jvp
 def _centred(x: jax.Array, t: jax.Array, weights: jax.Array) -> jax.Array:
-    """d - sum w d with d = x - t, and 0 for classes of weight 0. What is rounded off d is added where d is small again,
-    beside the d of a class of the largest weight: a mean of large numbers would be rounded. Infinities of both signs
-    have no mean."""
-    none = weights == 0
-    equal = none | (x == t)
-    d = two_sum(jnp.where(equal, 0, x), -jnp.where(equal, 0, t))
-    infinite = jnp.isinf(d.head)
+    """d - sum w d with d = x - t, and 0 for classes of weight 0, beside the d of a class of the largest weight.
+    Infinities of both signs have no mean."""
+    none, d = weights == 0, beside(x, t, 0)
+    infinite = jnp.isinf(d)
     top = (weights == jnp.max(weights, -1, keepdims=True)) & ~infinite
-    start = jnp.max(jnp.where(top, d.head, -jnp.inf), -1, keepdims=True)
+    start = jnp.max(jnp.where(top, d, -jnp.inf), -1, keepdims=True)
     start = jnp.where(jnp.isinf(start), 0, start)
-    c = jnp.where(infinite, d.head, (d.head - start) + jnp.where(infinite, 0, d.tail))
-    c = jnp.where(none, 0, c)
-    more = jnp.where(jnp.any(infinite, -1, keepdims=True), 0, jnp.sum(c * weights, -1, keepdims=True))
+    c = jnp.where(none, 0, beside(x, t, start))
+    more = jnp.where(jnp.any(infinite & ~none, -1, keepdims=True), 0, jnp.sum(c * weights, -1, keepdims=True))
     return jnp.where(none, 0, c - more)
 
 
@@ -104,26 +109,51 @@ def _near(x: jax.Array, t: jax.Array, temperature: jax.Array) -> tuple[jax.Array
     return p, e, v * jnp.where(s > 2.0**-30, _log1p(s) / s, 1 - s / 2), near
 
 
+def _unless_far(p: jax.Array, q: jax.Array, with_near: Callable, far: jax.Array) -> jax.Array:
+    """with_near(), whose sums over rows none takes if all are far: in others no log(q / p) = c - KL is above 1.6. Of
+    short rows there is always one that is not."""
+    if not _stats.is_long(p):
+        return with_near()
+    tiny = 8 * float(jnp.finfo(p.dtype).tiny)
+    near = jnp.all((p <= 5 * q + tiny) & (q <= 5 * p + tiny), -1)
+    return jax.lax.cond(jnp.any(near), with_near, lambda: far)
+
+
+def _with_stats(x: jax.Array, t: jax.Array, temperature: jax.Array) -> tuple[list[jax.Array], list[_stats.Stats]]:
+    rows = [_tempered(a, temperature) for a in (t, x)]
+    return rows, [_stats._stats(z, keep=False) for z in rows]
+
+
 @jax.custom_jvp
 def _divergence(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
-    p, _, near_value, near = _near(x, t, temperature)
-    log_p, log_q = (_rows.log_softmax(_tempered(a, temperature)) for a in (t, x))
-    far = jnp.sum(_phi(p, _difference(log_q, log_p), jnp.exp(log_q) - p), -1, keepdims=True)
+    rows, stats = _with_stats(x, t, temperature)
+    p, (log_p, log_q) = _rows._softmax(rows[0], stats[0]), map(_rows._log_softmax, rows, stats)
+    q = jnp.exp(log_q)
+    far = jnp.sum(_phi(p, _difference(log_q, log_p), q - p), -1, keepdims=True)
     far = temperature * (temperature * far)  # the square may overflow before the product does
-    return jnp.where(near, near_value, far)[..., 0]
+
+    def with_near() -> jax.Array:
+        _, _, value, near = _near(x, t, temperature)
+        return jnp.where(near, value, far)
+
+    return _unless_far(p, q, with_near, far)[..., 0]
 
 
 @jax.custom_jvp
 def _excess(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     """T (q - p) = T p (exp(c - KL) - 1); at a class with q > 1/2 minus the sum of the others, as it cancels there."""
-    p, e, value, near = _near(x, t, temperature)
-    q = _rows.softmax(_tempered(x, temperature))
-    e = e - value / temperature
-    d = e / temperature
-    small = p * e * (1 + d * _phi_over_square(d))
+    p, q = map(_rows._softmax, *_with_stats(x, t, temperature))
     hot = q > 0.5
     far = jnp.where(hot, 0, temperature * (q - p))
-    return jnp.where(near, small, jnp.where(hot, -jnp.sum(far, -1, keepdims=True), far))
+    far = jnp.where(hot, -jnp.sum(far, -1, keepdims=True), far)
+
+    def with_near() -> jax.Array:
+        p, e, value, near = _near(x, t, temperature)
+        e = e - value / temperature
+        d = e / temperature
+        return jnp.where(near, p * e * (1 + d * _phi_over_square(d)), far)
+
+    return _unless_far(p, q, with_near, far)
 
 
 @partial(_excess.defjvp, symbolic_zeros=True)
