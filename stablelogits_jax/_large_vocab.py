@@ -55,7 +55,7 @@ def linear_softmax_cross_entropy(
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: kernel, bias and
             weights are then a device's part, hidden and labels the same on all of its devices, and labels count the
             classes of all.
-        memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 8 and 64 MiB.
+        memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 16 and 64 MiB.
 
     Returns:
         Losses in [0, inf] of the labels' shape, float32 for 16-bit hidden. Slopes are of the type of what they belong
@@ -223,7 +223,7 @@ def linear_token_statistics(
         soft_cap: c > 0, for c tanh(x / c) in the place of each logit x.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`, as in
             `linear_softmax_cross_entropy`.
-        memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 8 and 64 MiB.
+        memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 16 and 64 MiB.
 
     Returns:
         A named tuple (log_prob in [-inf, 0], log_normalizer, entropy in [0, log V]), each of the labels' shape, float32

@@ -186,7 +186,7 @@ def _stored_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 @partial(jax.jit, static_argnames=("keep", "axis_name"))
-def _stats(x: jax.Array, keep: bool, axis_name: AxisName) -> Stats:
+def _stats(x: jax.Array, keep: bool, axis_name: AxisName = None) -> Stats:
     """log sum exp(x - top), with e = exp(x - top), which is 1 at the top:
 
     (1) log(sum e)        0 where the rest is below 6e-8

@@ -18,7 +18,7 @@ from stablelogits_jax._vocabulary_sum import Terms
 
 UNIT = 128  # tokens and classes of the smallest tile: what a matrix unit takes at once
 COLUMNS = 4 * UNIT  # below which products are slow
-LEAST, MOST = 2**23, 2**26  # bytes of a tile's logits, between which they are a 64th of all
+LEAST, MOST = 2**24, 2**26  # bytes of a tile's logits, between which they are a 64th of all
 SKIPPED = 1024  # tokens of a block that is left out if all of them are
 
 
