@@ -1,6 +1,9 @@
 """Every numeric option: the call with the option as its last argument, the textbook formula, what comes before it, and
 the option."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from mpmath import mpf
@@ -54,7 +57,7 @@ LINEAR = {
 }
 
 
-OPTIONS = {
+OPTIONS: dict[str, tuple[Callable, Callable, tuple, Any]] = {
     "js_divergence, beta": (
         lambda q, t, b: sl.js_divergence(q, t, beta=b),
         js,
