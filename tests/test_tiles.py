@@ -6,6 +6,7 @@ from math import prod
 import jax
 import jax.numpy as jnp
 import pytest
+from hlo import entry, lines_from
 
 import stablelogits_jax as sl
 
@@ -56,17 +57,8 @@ def test_memory_and_products(f, products, kept, axis, options):
 
 def unguarded(text):
     """The products that are taken whatever the numbers are: neither in a branch nor in a loop of unknown length."""
-    blocks = {match[1]: match[0] for match in re.finditer(r"^(?:ENTRY )?%([\w.-]+) \(.*?^}", text, re.M | re.S)}
-    (waiting,) = ([name] for name, block in blocks.items() if block.startswith("ENTRY"))
-    found, seen = 0, set(waiting)
-    while waiting:
-        for line in blocks[waiting.pop()].splitlines():
-            found += " dot(" in line
-            if " conditional(" not in line and (" while(" not in line or "known_trip_count" in line):
-                called = {name for name in re.findall(r"(?:calls|to_apply|body)=%([\w.-]+)", line) if name not in seen}
-                waiting += called
-                seen |= called
-    return found
+    follow = lambda line: " conditional(" not in line and (" while(" not in line or "known_trip_count" in line)  # noqa: E731
+    return sum(" dot(" in line for line in lines_from(text, entry(text), follow))
 
 
 def residuals(f, *args):
@@ -77,12 +69,11 @@ def residuals(f, *args):
     return sum(size for pointer, size in held.items() if pointer not in given)
 
 
-@pytest.mark.parametrize("options", [{}, ALL], ids=["plain", "all options"])
-def test_residuals(options):
+def test_residuals():
     """Of the tokens' losses hidden in blocks and some numbers of each token and class; of their sum its slopes."""
     hidden, kernel, labels = jnp.zeros((T, D)), jnp.zeros((D, 2049)), jnp.zeros(T, int)
     for f, most in (
         (tokens, hidden.nbytes + 4 * (16 * T + kernel.shape[1])),
         (rows, hidden.nbytes + kernel.nbytes + 4 * T),
     ):
-        assert residuals(lambda h, w, f=f: f(h, w, labels, **options), hidden, kernel) <= most
+        assert residuals(lambda h, w, f=f: f(h, w, labels, **ALL), hidden, kernel) <= most
