@@ -136,7 +136,9 @@ def test_value_and_slopes(form, dtype, kind, shape, classes, axis, names, limit)
 # Logits of any kind: hidden is the identity, so that they are the kernel, and its slope is theirs --------------------
 
 TOKENS, CLASSES, IGNORED = 130, 1153, -100  # two blocks of tokens, and tiles that overlap, in both forms
-FLUSHED = 100 * CLASSES * np.finfo(np.float32).tiny  # what a sum of exponentials, or those times leads, may have lost
+FLUSHED = (
+    100 * CLASSES * float(np.finfo(np.float32).tiny)
+)  # what a sum of exponentials, or those times leads, may have lost
 LEADS = (17, 30, 50, 80)
 
 

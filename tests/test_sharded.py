@@ -65,8 +65,8 @@ def over_two(f, check):
 
 @pytest.mark.parametrize("f", [plain, every_option, in_one, statistics])
 def test_split(f):
-    """Devices talk of a maximum and of sums, and for the slopes of one sum more, never in a loop. What is not checked for
-    being alike on all of them asks for the label's weight by itself."""
+    """Devices talk of a maximum and of sums, and for the slopes of one sum more, never in a loop. If it is not checked
+    what is alike on all of them, the label's weight is asked for by itself."""
     whole = jax.jit(jax.value_and_grad(f))
     for check in (True, False):
         ours = jax.jit(jax.value_and_grad(over_two(f, check))).lower(MOVING, LABELS).compile()
