@@ -159,7 +159,7 @@ def random_batches(examples: np.ndarray, mesh: Mesh) -> Iterator[Batch]:
 def check_first_step(model: LanguageModel, batch: Batch, console: Console) -> None:
     (split, slopes), (plain, truth) = (loss_and_slopes(model, batch, loss) for loss in (split_loss, plain_loss))
     off = float(difference(slopes, truth))
-    console.print(f"First loss {split:.6f}, of the whole logits {plain:.6f}; the gradients differ by {off:.0e}.")
+    console.print(f"First loss {split:.6f}, of whole logits {plain:.6f}; gradients differ by {off:.0e}.")
     assert abs(split - plain) < 1e-5 * plain
     assert off < 1e-4
 
@@ -237,7 +237,7 @@ def main() -> None:
             options.rank,
             cluster_detection_method="deactivate",
             coordinator_bind_address=options.coordinator,
-            shutdown_timeout_seconds=20,  # for which one that has failed waits for those that wait for it
+            shutdown_timeout_seconds=20,  # what has failed waits no longer for those who wait for it
         )
     mesh = jax.make_mesh((DATA, MODEL), ("data", "model"), (AxisType.Auto, AxisType.Auto))
     with jax.set_mesh(mesh):

@@ -291,7 +291,8 @@ def tile_tangent(
 @partial(tokens.defjvp, symbolic_zeros=True)
 def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, Tokens]:
     """The sum over the tiles, each made again. The tangents are in the type that is computed in, whatever that of what
-    moves, and so the cotangents: they are rounded to it once, when they are summed up."""
+    moves, and so the cotangents: they are rounded to it once, when they are summed up. What a loop is linear in, it
+    carries: JAX 0.7 transposes no other."""
     head, labels, counted = primals
     of = tokens(plan, *primals)
     dtype = compute_type(head.hidden.dtype)
@@ -304,14 +305,17 @@ def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, To
     all_shares = None if head.shares is None else _mesh.over_all(jnp.sum(head.shares), plan.axis_name)
 
     @recomputed
-    def of_columns(sums: Tokens, i: jax.Array) -> tuple[Tokens, None]:
+    def of_columns(carry: tuple[Tokens, Head], i: jax.Array) -> tuple[tuple[Tokens, Head], None]:
+        sums, head_dot = carry
         columns, number = columns_of(plan, i, head.kernel, head.bias, head.shares)
         columns_dot, _ = columns_of(plan, i, head_dot.kernel, head_dot.bias, head_dot.shares)
-        kernel_dot, bias_dot, shares_dot = (_as(a, dtype) for a in columns_dot)
+        moving = head_dot.hidden, tuple(_as(a, dtype) for a in columns_dot), head_dot.soft_cap
 
         @recomputed
-        def of_tile(xs: tuple) -> Tokens:
-            hidden, hidden_dot, labels, counted, of = xs
+        def of_tile(moving: tuple, xs: tuple) -> tuple[tuple, Tokens]:
+            block, hidden, labels, counted, of = xs
+            blocks_dot, (kernel_dot, bias_dot, shares_dot), soft_cap_dot = moving
+            hidden_dot = None if blocks_dot is None else blocks_dot[block]
 
             def tangent() -> Tokens:
                 x = products(plan, hidden, columns.kernel, columns.bias)
@@ -320,17 +324,17 @@ def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, To
                     x_dot += products(plan, hidden_dot, columns.kernel, None)
                 if kernel_dot is not None:
                     x_dot += products(plan, as_type(hidden, dtype), kernel_dot, None)
-                z, z_dot = jax.jvp(partial(logits, plan, number), (x, head.soft_cap), (x_dot, head_dot.soft_cap))
+                z, z_dot = jax.jvp(partial(logits, plan, number), (x, head.soft_cap), (x_dot, soft_cap_dot))
                 return tile_tangent(of, z, labels, columns.shares, number, all_shares, z_dot, shares_dot)
 
-            return _unless_ignored(counted, tangent)
+            return moving, _unless_ignored(counted, tangent)
 
-        parts = jax.lax.map(of_tile, (head.hidden, head_dot.hidden, labels, counted, of))
-        return jax.tree.map(jnp.add, sums, parts), None
+        _, parts = jax.lax.scan(of_tile, moving, (jnp.arange(len(labels)), head.hidden, labels, counted, of))
+        return (jax.tree.map(jnp.add, sums, parts), head_dot), None
 
     constants = {"top": None, "total": None}
     zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, a.dtype, everything), of._replace(**constants))
-    sums, _ = jax.lax.scan(of_columns, zeros, jnp.arange(plan.tiles))
+    (sums, _), _ = jax.lax.scan(of_columns, (zeros, head_dot), jnp.arange(plan.tiles))
     still = jnp.zeros_like(of.top)
     return of, _mesh.over_all(sums, plan.axis_name)._replace(top=still, total=still)
 

@@ -108,7 +108,7 @@ ROWWISE = [
     spec
     for spec in PLAIN
     if "softmax" in spec.name or spec.name.endswith("_logits") or spec.name in ALONG_AXIS
-    if not spec.name.startswith("bernoulli")
+    if not spec.name.startswith(("bernoulli", "linear"))
 ]
 
 

@@ -73,7 +73,12 @@ def _sized(outputs: slice) -> tuple[Callable, Callable, Callable]:
 
 
 def _of_batch(f):
-    return jax.vmap(lambda hidden, kernel, label: f(hidden[None], kernel, label[None]))
+    """Over the examples, or of one."""
+
+    def token(hidden, kernel, label):
+        return f(hidden[None], kernel, label[None])
+
+    return lambda hidden, *rest: (jax.vmap(token) if hidden.ndim == 2 else token)(hidden, *rest)
 
 
 LINEAR = (
