@@ -181,8 +181,8 @@ def concluded(plan: Plan, look: Look, labels: jax.Array) -> Tokens:
     total, log_total, far = tops + rest, _log1p((tops - 1) + rest), _shift(label, top)
     surprisal = jnp.where(far == -jnp.inf, jnp.inf, log_total - far)[..., 0]
     is_class = (labels >= 0) & (labels < plan.classes * _mesh.devices(plan.axis_name))
-    shared = None if gap is None or seen is None else (gap + _times(seen, log_total))[..., 0]
-    none = total == 0
+    none = total == 0  # of the classes is there: each is infinitely far
+    shared = None if gap is None or seen is None else (gap + jnp.where(none, 0, _times(seen, log_total)))[..., 0]
     if spread is not None:
         spread = jnp.where(none, 0, log_total + spread / jnp.where(none, 1, total))[..., 0]
     doubt = ((tops - 1) + rest) / jnp.where(none, 1, total)

@@ -23,7 +23,8 @@ SKIPPED = 1024  # tokens of a block that is left out if all of them are
 
 
 class Layout(NamedTuple):
-    """The arguments in blocks of tokens, [B, t]. Of a token that does not count hidden is 0 and so is the label."""
+    """The arguments in blocks of tokens, [B, t]. Of a token that does not count hidden is 0, the label, and what
+    multiplies the terms of its loss, which may be infinite where the bias is."""
 
     function: str
     plan: Plan
@@ -50,7 +51,7 @@ class Layout(NamedTuple):
         dtype = _checks.compute_type(self.head.hidden.dtype)
         given = _checks.option(self.function, name, value, self.shape, dtype, **kind)
         given = self.blocks(jnp.broadcast_to(given, self.shape))
-        return given if self.counted is None else masked(given, self.counted, 1)
+        return given if self.counted is None else masked(given, self.counted, 0)
 
     def terms(self, label_smoothing: ArrayLike, z_loss: ArrayLike) -> Terms:
         smoothing = None if self.head.shares is None else self.option("label_smoothing", label_smoothing, high=1)
@@ -160,6 +161,7 @@ def laid_out(
         own = _mesh.of_device(y, classes, axis_name)
         found = jnp.take(per_class, jnp.where(own < 0, classes, own), mode="fill", fill_value=0)
         of_label = _mesh.over_all(found, axis_name)
+        of_label = of_label if counted is None else masked(of_label, counted, 0)
     if not _checks.is_zero(label_smoothing):
         shares = jnp.full(classes, 1 / all_classes, dtype)
         shares = shares if per_class is None else per_class * shares

@@ -130,5 +130,9 @@ def test_empty_batches_and_scalars():
     assert sl.softmax_cross_entropy(jnp.zeros((0, 3)), jnp.zeros((0, 3))).shape == (0,)
     assert sl.softmax_cross_entropy_with_integer_labels(jnp.zeros((0, 3)), jnp.zeros(0, int)).shape == (0,)
     assert sl.masked_mean(jnp.zeros(0)) == 0
+    hidden, kernel, none = jnp.zeros((2, 0, 3)), jnp.ones((3, 5)), jnp.zeros((2, 0), int)
+    assert sl.linear_softmax_cross_entropy(hidden, kernel, none).shape == (2, 0)
+    assert sl.linear_token_statistics(hidden, kernel, none, where=none == 0).entropy.shape == (2, 0)
+    assert not jnp.any(jax.grad(lambda w: sl.linear_softmax_cross_entropy_sum(hidden, w, none))(kernel))
     assert sl.logsumexp(jnp.float32(2.0)) == 2
     assert sl.logsumexp(jnp.zeros((2, 0)), axis=1).tolist() == [-jnp.inf, -jnp.inf]
