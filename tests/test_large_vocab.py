@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 import stablelogits_jax as sl
 from stablelogits_jax._bivariate import _times
@@ -324,7 +325,7 @@ def test_exported(f, heads):
     hidden, kernels, labels = heads
     given = hidden, kernels[0], labels
     slopes = jax.jit(jax.grad(f, (0, 1)))
-    exported = jax.export.export(slopes, platforms=["cpu", "cuda", "tpu"])(*given)
+    exported = export.export(slopes, platforms=["cpu", "cuda", "tpu"])(*given)
     for got, wanted in zip(exported.call(*given), slopes(*given), strict=True):
         close(got, wanted, 1e-6)
 
