@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 from stablelogits_jax import _checks, _mesh
 from stablelogits_jax._core import masked
 from stablelogits_jax._mesh import AxisName
-from stablelogits_jax._vocabulary import Head, Plan
 from stablelogits_jax._vocabulary_sum import Terms
+from stablelogits_jax._vocabulary_tiles import Head, Plan
 
 UNIT = 128  # tokens and classes of the smallest tile: what a matrix unit takes at once
 COLUMNS = 4 * UNIT  # below which products are slow

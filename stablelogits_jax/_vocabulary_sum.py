@@ -17,7 +17,8 @@ from stablelogits_jax import _mesh
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._core import masked
-from stablelogits_jax._vocabulary import (
+from stablelogits_jax._vocabulary import tile_tangent, tokens
+from stablelogits_jax._vocabulary_tiles import (
     Columns,
     Head,
     Look,
@@ -30,8 +31,6 @@ from stablelogits_jax._vocabulary import (
     logits,
     look_at,
     products,
-    tile_tangent,
-    tokens,
 )
 
 

@@ -41,7 +41,7 @@ FLOORS = (
         "_preference",
         "_referenced",
     ),
-    ("_vocabulary", "_vocabulary_sum", "_vocabulary_layout", "_large_vocab"),
+    ("_vocabulary_tiles", "_vocabulary", "_vocabulary_sum", "_vocabulary_layout", "_large_vocab"),
 )
 HEIGHT = {file: (floor, place) for floor, files in enumerate(FLOORS) for place, file in enumerate(files)}
 
