@@ -45,11 +45,38 @@ UNITS = 32, 8  # numbers that XLA:CPU computes in vectors, as many as there are;
 SHORT = 10  # numbers, whose sum XLA:CPU writes out
 
 
+def is_long(x: jax.Array) -> bool:
+    return isinstance(x.shape[-1], int) and x.shape[-1] > SHORT
+
+
+PARTS, PART = (8, 4, 2), 1024  # how many parts a row is cut into, and what they have at least
+
+
+def _parts(x: jax.Array) -> jax.Array:
+    """Long rows as [..., parts, n / parts]. What is summed of a part is its own: where devices hold parts of the rows
+    under plain `jit`, none asks another for what it sums, as it would for slices of the whole."""
+    n = x.shape[-1]
+    parts = next((d for d in PARTS if n % d == 0 and n >= d * PART), None) if isinstance(n, int) else None
+    return x if parts is None else x.reshape(*x.shape[:-1], parts, n // parts)
+
+
 def _sum(x: jax.Array) -> jax.Array:
+    """sum x, [..., 1], the sums of parts in pairs"""
+    parts = _parts(x)
+    sums = _sum_in_fours(parts)
+    if parts.ndim == x.ndim:
+        return sums
+    sums = sums[..., 0]
+    while sums.shape[-1] > 1:
+        sums = jax.lax.optimization_barrier(jnp.sum(sums.reshape(*sums.shape[:-1], -1, 2), -1))
+    return sums
+
+
+def _sum_in_fours(x: jax.Array) -> jax.Array:
     """sum x, [..., 1], four numbers at a time: the error of a sum grows with the numbers that are added one after
     another, as XLA:CPU adds those of a small array, and most of all with equal ones, which are rounded alike. A barrier
     keeps XLA from making one sum of two."""
-    while isinstance(x.shape[-1], int) and x.shape[-1] > SHORT:
+    while is_long(x):
         quarter = -(-x.shape[-1] // 4)
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 4 * quarter - x.shape[-1])])
         x = jax.lax.optimization_barrier(jnp.sum(x.reshape(*x.shape[:-1], 4, quarter), -2))
@@ -70,10 +97,6 @@ def _few_sums(f: Callable, *xs: jax.Array) -> jax.Array:
         rest = [f(*(x[..., ends[-1] :] for x in xs))] if ends[-1] < n else []
         xs, f = (jax.lax.optimization_barrier(jnp.concatenate([*terms, *rest], -1)),), lambda x: x
     return f(*xs)
-
-
-def is_long(x: jax.Array) -> bool:
-    return isinstance(x.shape[-1], int) and x.shape[-1] > SHORT
 
 
 def _sums(small: jax.Array, tops: jax.Array) -> tuple[Pair, jax.Array]:
@@ -197,13 +220,22 @@ def _stats(x: jax.Array, keep: bool, axis_name: AxisName = None) -> Stats:
     """
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
     top = _mesh.largest_of_all(top, axis_name)
-    if keep:
-        x, e, is_top = _exp_shift(x, top), lambda e: e, lambda e: e >= 1
-    else:
-        e, is_top = (lambda x: _exp_shift(x, top)), (lambda x: _is_top(x, top))
-    parts = [lambda x: jnp.where(is_top(x), 0, e(x)), lambda x: jnp.where(is_top(x), jnp.ones_like(x, top.dtype), 0)]
-    small, tops = _sums(*(_few_sums(f, x) if is_long(x) else f(x) for f in parts))
-    small, tops = _mesh.over_all((small, tops), axis_name)
+    parts = _parts(_exp_shift(x, top) if keep else x)
+    of_part = top if parts.ndim == x.ndim else top[..., None]
+
+    def e(x: jax.Array) -> jax.Array:
+        return x if keep else _exp_shift(x, of_part)
+
+    def is_top(x: jax.Array) -> jax.Array:
+        return x >= 1 if keep else _is_top(x, of_part)
+
+    def sums(f: Callable) -> jax.Array:
+        y = _few_sums(f, parts) if is_long(parts) else f(parts)
+        return y.reshape(*x.shape[:-1], -1)
+
+    small = sums(lambda x: jnp.where(is_top(x), 0, e(x)))
+    tops = sums(lambda x: jnp.where(is_top(x), jnp.ones_like(x, top.dtype), 0))
+    small, tops = _mesh.over_all(_sums(small, tops), axis_name)
     rest = plus(exact(tops - 1), small)
     rest, total = fast_two_sum(*rest), fast_two_sum(*plus(exact(opaque(1, top.dtype)), rest))
     log_total = _log1p(rest.head) + rest.tail / jnp.where(total.head == 0, 1, total.head)

@@ -22,12 +22,15 @@ from stablelogits_jax._core import recomputed
 from stablelogits_jax._stats import _shift
 from stablelogits_jax._vocabulary_tiles import (
     FAR,
+    Columns,
     Head,
     Look,
     Plan,
     Tokens,
     columns_of,
     concluded,
+    cut,
+    first_column,
     first_look,
     logits,
     look_at,
@@ -48,7 +51,7 @@ def tokens(plan: Plan, head: Head, labels: jax.Array, counted: jax.Array | None)
 
         def look() -> Look:
             def of_tile(look: Look, i: jax.Array) -> tuple[Look, None]:
-                columns, number = columns_of(plan, i, *head[1:3], head.shares)
+                columns, number = columns_of(plan, i, head)
                 z = logits(plan, number, products(plan, hidden, columns.kernel, columns.bias), head.soft_cap)
                 return look_at(look, z, labels, columns.shares, number), None
 
@@ -149,11 +152,10 @@ def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, To
     all_shares = None if head.shares is None else _mesh.over_all(jnp.sum(head.shares), plan.axis_name)
 
     @recomputed
-    def of_columns(carry: tuple[Tokens, Head], i: jax.Array) -> tuple[tuple[Tokens, Head], None]:
-        sums, head_dot = carry
-        columns, number = columns_of(plan, i, head.kernel, head.bias, head.shares)
-        columns_dot, _ = columns_of(plan, i, head_dot.kernel, head_dot.bias, head_dot.shares)
-        moving = head_dot.hidden, tuple(_as(a, dtype) for a in columns_dot), head_dot.soft_cap
+    def of_columns(start: jax.Array, carry: tuple, i: jax.Array) -> tuple[tuple, None]:
+        sums, (hidden_dot, group_dot, soft_cap_dot) = carry
+        columns, number = columns_of(plan, i, head)
+        columns_dot = cut(plan, group_dot, first_column(plan, i) - start)
 
         @recomputed
         def of_tile(moving: tuple, xs: tuple) -> tuple[tuple, Tokens]:
@@ -173,12 +175,23 @@ def _tokens_jvp(plan: Plan, primals: tuple, tangents: tuple) -> tuple[Tokens, To
 
             return moving, _unless_ignored(counted, tangent)
 
+        moving = hidden_dot, columns_dot, soft_cap_dot
         _, parts = jax.lax.scan(of_tile, moving, (jnp.arange(len(labels)), head.hidden, labels, counted, of))
-        return (jax.tree.map(jnp.add, sums, parts), head_dot), None
+        return (jax.tree.map(jnp.add, sums, parts), carry[1]), None
+
+    @recomputed
+    def of_group(carry: tuple[Tokens, Head], g: jax.Array) -> tuple[tuple[Tokens, Head], None]:
+        sums, head_dot = carry
+        start = first_column(plan, g, plan.group)
+        group_dot = Columns(*(_as(a, dtype) for a in cut(plan, head_dot, start, plan.group)))
+        moving = head_dot.hidden, group_dot, head_dot.soft_cap
+        tiles = jnp.arange(plan.group) + g * plan.group
+        (sums, _), _ = jax.lax.scan(partial(of_columns, start), (sums, moving), tiles)
+        return (sums, head_dot), None
 
     constants = {"top": None, "total": None}
     zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, a.dtype, everything), of._replace(**constants))
-    (sums, _), _ = jax.lax.scan(of_columns, (zeros, head_dot), jnp.arange(plan.tiles))
+    (sums, _), _ = jax.lax.scan(of_group, (zeros, head_dot), jnp.arange(plan.tiles // plan.group))
     still = jnp.zeros_like(of.top)
     return of, _mesh.over_all(sums, plan.axis_name)._replace(top=still, total=still)
 

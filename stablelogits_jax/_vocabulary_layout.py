@@ -96,6 +96,13 @@ def rows(function: str, tokens: int, classes: int, itemsize: int, limit: int | N
     return _even(tokens, t), min(classes, 2 * COLUMNS)
 
 
+def group(tiles: int, tokens: int, features: int) -> int:
+    """Tiles of which the kernel's slopes are added up in the type that is computed in, where the kernel's own is
+    narrower: as many as take what the logits of one do. XLA:CPU passes over the whole slope to add to a part of
+    it in 16 bits."""
+    return next(n for n in range(max(min(tiles, tokens // features), 1), 0, -1) if tiles % n == 0)
+
+
 def _even(tokens: int, most: int) -> int:
     """Tokens of each block, as few blocks as hold at most so many, all alike."""
     return -(-tokens // -(-tokens // max(min(most, tokens), 1))) if tokens else 1
@@ -165,5 +172,6 @@ def laid_out(
     if not _checks.is_zero(label_smoothing):
         shares = jnp.full(classes, 1 / all_classes, dtype)
         shares = shares if per_class is None else per_class * shares
-    plan = Plan(axis, classes, columns, axis_name, entropy)
+    plan = Plan(axis, classes, columns, 1, axis_name, entropy)
+    plan = plan._replace(group=plan.tiles if w.dtype == dtype else group(plan.tiles, t, features))
     return Layout(function, plan, Head(h, w, b, cap, shares), y, of_label, counted, shape)

@@ -104,7 +104,7 @@ def _with_slopes(
         tiles = plan.tiles if counted is None else jnp.where(counted, plan.tiles, 0)
 
         def look(i: jax.Array, carry: tuple[Look, jax.Array]) -> tuple[Look, jax.Array]:
-            columns, number = columns_of(plan, i, *head[1:3], head.shares)
+            columns, number = columns_of(plan, i, head)
             x_i = products(plan, hidden, columns.kernel, columns.bias)
             seen = look_at(carry[0], logits(plan, number, x_i, head.soft_cap), labels, columns.shares, number)
             return seen, jax.lax.dynamic_update_index_in_dim(carry[1], x_i, i, 0)
@@ -120,7 +120,7 @@ def _with_slopes(
 
         def slope(i: jax.Array, carry: tuple[jax.Array, Head]) -> tuple[jax.Array, Head]:
             hidden_ct, sums = carry
-            (kernel, _, shares), number = columns_of(plan, i, *head[1:3], head.shares)
+            (kernel, _, shares), number = columns_of(plan, i, head)
             z, uncap = jax.vjp(partial(logits, plan, number), x[i], head.soft_cap)
             tangent = partial(tile_tangent, of, z, labels, shares, number, all_shares)
             z_ct, shares_ct = jax.linear_transpose(tangent, z, shares)(of_ct)

@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     vocab_axis: int
     classes: int  # of the kernel, which may be one device's part of them
     columns: int  # of a tile
+    group: int  # how many tiles' tangents of the kernel are kept in the type that is computed in, a divisor of all
     axis_name: AxisName
     entropy: bool
 
@@ -70,22 +71,29 @@ class Columns(NamedTuple):
     shares: jax.Array | None
 
 
-def first_column(plan: Plan, i: jax.Array) -> jax.Array:
-    return jnp.minimum(i.astype(jnp.int32) * plan.columns, plan.classes - plan.columns)
+def first_column(plan: Plan, i: jax.Array, tiles: int = 1) -> jax.Array:
+    """The first of as many classes as these tiles have from the i-th of their kind on, all of which there are."""
+    n = tiles * plan.columns
+    return jnp.clip(i.astype(jnp.int32) * n, 0, max(plan.classes - n, 0))
 
 
-def columns_of(plan: Plan, i: jax.Array, kernel: Any, bias: Any, shares: Any) -> tuple[Columns, jax.Array]:
+def cut(plan: Plan, of: Any, start: jax.Array, tiles: int = 1) -> Columns:
+    """The columns of some tiles, of a head, of its tangents or of other columns."""
+    size = min(tiles * plan.columns, plan.classes)
+
+    def cut(a: jax.Array | None, axis: int = 0) -> jax.Array | None:
+        return None if a is None else jax.lax.dynamic_slice_in_dim(a, start, size, axis)
+
+    return Columns(cut(of.kernel, plan.vocab_axis), cut(of.bias), cut(of.shares))
+
+
+def columns_of(plan: Plan, i: jax.Array, head: Head) -> tuple[Columns, jax.Array]:
     """The columns of tile i, and their numbers among all devices' classes, or -1 if the tile before had them."""
     start = first_column(plan, i)
     own = start + jnp.arange(plan.columns, dtype=jnp.int32)
-    number = jnp.where(
-        own >= i.astype(jnp.int32) * plan.columns, own + _mesh.first_class(plan.classes, plan.axis_name), -1
-    )
-
-    def cut(a: jax.Array | None, axis: int = 0) -> jax.Array | None:
-        return None if a is None else jax.lax.dynamic_slice_in_dim(a, start, plan.columns, axis)
-
-    return Columns(cut(kernel, plan.vocab_axis), cut(bias), cut(shares)), number
+    all_before = _mesh.first_class(plan.classes, plan.axis_name)
+    number = jnp.where(own >= i.astype(jnp.int32) * plan.columns, own + all_before, -1)
+    return cut(plan, head, start), number
 
 
 def products(plan: Plan, hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:

@@ -34,3 +34,16 @@ def entry(text: str) -> list[str]:
 
 def loops(text: str) -> set[str]:
     return set(re.findall(r"body=%([\w.-]+)", text))
+
+
+KINDS = "all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
+
+
+def messages(text: str, start: Iterable[str] | None = None) -> list[str]:
+    """The lines on which devices talk, of some computations and what they call."""
+    lines = lines_from(text, entry(text) if start is None else start)
+    return [line for line in lines if re.search(rf" (?:{KINDS})(?:-start)?\(", line)]
+
+
+def kind(message: str) -> str:
+    return re.findall(rf" ({KINDS})(?:-start)?\(", message)[0]

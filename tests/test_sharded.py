@@ -1,13 +1,11 @@
 """Losses on hidden @ kernel with the classes split over two devices: those of the whole, in a few messages."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import AS_COMMITTED
-from hlo import entry, lines_from, loops
+from hlo import kind, loops, messages
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -52,12 +50,6 @@ def statistics(m, labels, **split):
     return jnp.sum(m["token_weights"] * (of.log_prob + 2 * of.log_normalizer + 3 * of.entropy))
 
 
-def messages(text, computations):
-    """The instructions by which devices talk, of computations and what they call."""
-    kinds = "all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
-    return re.findall(rf" ({kinds})(?:-start)?\(", "\n".join(lines_from(text, computations)))
-
-
 def over_two(f, check):
     mesh = Mesh(np.array(jax.devices()[:2]), "model")
     local = lambda m, labels: f(m, labels, axis_name="model")  # noqa: E731
@@ -73,7 +65,7 @@ def test_split(f):
         ours = jax.jit(jax.value_and_grad(over_two(f, check))).lower(MOVING, LABELS).compile()
         text = ours.as_text()
         assert text is not None
-        talk = messages(text, entry(text))
+        talk = [kind(message) for message in messages(text)]
         assert set(talk) == {"all-reduce"}
         if AS_COMMITTED:  # older compilers make an all-reduce of each array
             assert len(talk) <= 3 + (not check and f in (every_option, in_one))
@@ -91,4 +83,4 @@ def test_talk_in_a_loop_is_seen():
 
     text = jax.jit(over_two(talkative, True)).lower(MOVING, LABELS).compile().as_text()
     assert text is not None
-    assert messages(text, loops(text)) == ["all-reduce"]
+    assert [kind(message) for message in messages(text, loops(text))] == ["all-reduce"]

@@ -172,9 +172,9 @@ def _run(name: str, f: Callable | None) -> Any:
 
 
 def code(name: str, dtype: str) -> list[str]:
-    """Digests of what is measured, for rows that are summed at once and in parts."""
+    """Digests of what is measured, for rows that are summed at once, in fours, and in parts."""
     with float64_where_needed(dtype):
-        of = [tuple(rows("random", n, jnp.dtype(dtype), 2)) for n in (10, 100)]
+        of = [tuple(rows("random", n, jnp.dtype(dtype), 2)) for n in (10, 100, 2048)]
         return [flat_digest(_run(name, None).trace(a).jaxpr) for a in of]
 
 
