@@ -177,6 +177,24 @@ INACCURATE = {
         "sigmoid_contrastive_loss",
         lambda q, k, scale, bias: jnp.sum(sl.softplus(scale * q @ k.T + bias), -1),
     ),
+    "tail of a token's loss lost": (
+        "linear_softmax_cross_entropy",
+        lambda h, w, label: log_sum(h @ w) - at_label(h @ w, label),
+    ),
+    "kernel held still": (
+        "linear_softmax_cross_entropy",
+        lambda h, w, label: sl.linear_softmax_cross_entropy(h, jax.lax.stop_gradient(w), label),
+    ),
+    "slopes times the loss": (
+        "linear_softmax_cross_entropy_sum",
+        lambda h, w, label: 0.5 * sl.linear_softmax_cross_entropy_sum(h, w, label) ** 2,
+    ),
+    "entropy without the slope of its probabilities": (
+        "linear_token_statistics",
+        lambda h, w, label: sl.linear_token_statistics(h, w, label)._replace(
+            entropy=-jnp.sum(jax.lax.stop_gradient(sl.softmax(h @ w)) * sl.log_softmax(h @ w), -1)
+        ),
+    ),
     "mask dropped": ("logsumexp, where", lambda x, axis, where: sl.logsumexp(x, axis=axis)),
     "leads rounded three times": ("dpo_loss", dpo_of(lambda a, b, c, d: (a - b) - (c - d))),
     "reference forgotten": ("dpo_loss", dpo_of(lambda a, b, c, d: a - b)),
