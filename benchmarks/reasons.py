@@ -69,6 +69,14 @@ _OWN_SLOPE = Reason(
     measure=GRADIENT,
     dtype="bfloat16",
 )
+_CAP_IN_DOUBLE_FLOAT = Reason(
+    "tanh and its slope sech^2 in double-float, each rounded once; the peer's 1 - tanh^2 loses the tail", 3.9
+)
+_TWO_FORMS = Reason(
+    "log p - log q loses the digits of near distributions, which differences of logits about a mean keep: both forms "
+    "are computed, for long rows where one is near, of two softmaxes that keep their tails",
+    4.2,
+)
 _LEAD = Reason("the lead is a sum of pairs, rounded once, of which softplus and sigmoid are taken in double-float", 2.3)
 
 REASONS: dict[str, list[Reason]] = {
@@ -96,6 +104,14 @@ REASONS: dict[str, list[Reason]] = {
         _IN_FLOAT32,
         _WHOLE_DIFFERENCE,
     ],
+    "softmax_cross_entropy_with_integer_labels, soft_cap": [_CAP_IN_DOUBLE_FLOAT],
+    "poly_loss_cross_entropy": [_PAIRWISE],
+    "softmax_focal_loss": [_SHORT_ROWS, _PAIRWISE],
+    "softmax_focal_loss_with_integer_labels": [_SHORT_ROWS, _PAIRWISE._replace(ceiling=2.5)],
+    "distillation_loss": [_TWO_FORMS, _TWO_FORMS._replace(ceiling=7.5, shapes=((8192, 10),))],
+    "logit_matching_loss": [
+        Reason("whether the variance has lost digits is asked of all rows, by their means, in float32", 1.8)
+    ],
     "kl_divergence_with_log_targets": [
         Reason(
             "an absent class takes a selection, which XLA:CPU fuses into no sum: the terms are written out before it",
@@ -107,21 +123,23 @@ REASONS: dict[str, list[Reason]] = {
         Reason("near q = t, a series of q / t in the value and one of q - 1 in the slope", 1.25, GRADIENT, "float32")
     ],
     "js_divergence": [
-        Reason("log(m / p) and log(m / q) are kept to their digits at p = q, and phi of each; the peer takes log(m)", 6)
+        Reason("log(m / p) and log(m / q) are kept to their digits at p = q, and phi of each; the peer takes log(m)", 7)
     ],
     "bernoulli_kl_from_logits": [
         Reason("two logarithms of ratios keep their digits at p = q, of sigmoids in double-float", 4.4)
     ],
     "ordinal_cross_entropy": [
         Reason(
-            "three terms of one sign in double-float, two of them masked at the ends; the peer subtracts sigmoids", 4.3
+            "three terms of one sign in double-float, two of them masked at the ends; the peer subtracts sigmoids", 4.6
         )
     ],
     "bradley_terry_loss": [_LEAD],
     "simpo_loss": [_LEAD],
     "dpo_loss": [_LEAD],
     "ipo_loss": [_LEAD._replace(text="the lead is a sum of pairs, rounded once, beside a square", ceiling=2.5)],
-    "kto_loss": [_LEAD._replace(ceiling=6)],
-    "orpo_loss": [Reason("the log of the ratio of 1 - p by its exact difference, and 1 - p by expm1", 1.4)],
-    "info_nce_loss": [_PAIRWISE._replace(ceiling=2.8)],
+    "kto_loss": [
+        Reason("the lead is a sum of pairs, rounded once, of which sigmoid and its slope are taken in double-float", 6)
+    ],
+    "orpo_loss": [Reason("the log of the ratio of 1 - p by its exact difference, and 1 - p by expm1", 1.6)],
+    "info_nce_loss": [_PAIRWISE._replace(ceiling=2.8), _LABELS_OWN_SLOPE],
 }

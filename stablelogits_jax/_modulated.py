@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _rows
 from stablelogits_jax._checks import Axis
-from stablelogits_jax._core import recomputed
 from stablelogits_jax._examples import examples, labelled, option, shares, smoothed, total
-from stablelogits_jax._surprisals import _focal, _poly
-
-
-def _hard(f: Callable, number: jax.Array, x: jax.Array, labels: jax.Array) -> jax.Array:
-    """f of the label's surprisal."""
-    return f(_rows.surprisal(x, labels), number)
-
-
-def _soft(f: Callable, number: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """sum y f(surprisal), to which an absent class without a share adds nothing, nor has it slopes."""
-
-    @recomputed
-    def loss(x: jax.Array, y: jax.Array, number: jax.Array) -> jax.Array:
-        s = -_rows.log_softmax(x)
-        nothing = (s == jnp.inf) & (y == 0)
-        s, present = jnp.where(nothing, 1, s), jnp.where(nothing, jnp.zeros_like(s), 1)
-        return jnp.sum(y * (present * f(s, number[..., None])), -1)
-
-    return loss(x, y, number)
+from stablelogits_jax._row_surprisals import focal, poly
+from stablelogits_jax._surprisals import FOCAL
 
 
 def softmax_focal_loss(
@@ -78,7 +56,8 @@ def softmax_focal_loss(
     """
     of = examples("softmax_focal_loss", logits, axis, where)
     y = shares(of, labels, label_smoothing, weights)
-    return total(of, lambda x: _soft(_focal, option(of, "gamma", gamma), x, y))
+    gamma = option(of, "gamma", gamma)
+    return total(of, lambda x: focal(x, y, gamma[..., None]))
 
 
 def softmax_focal_loss_with_integer_labels(
@@ -124,7 +103,14 @@ def softmax_focal_loss_with_integer_labels(
     """
     name = "softmax_focal_loss_with_integer_labels"
     of, labels = labelled(name, logits, labels, axis, where, ignore_index)
-    hard, soft = (partial(f, _focal, option(of, "gamma", gamma)) for f in (_hard, _soft))
+    gamma = option(of, "gamma", gamma)
+
+    def hard(x: jax.Array, labels: jax.Array) -> jax.Array:
+        return FOCAL.f(_rows.surprisal(x, labels), gamma)
+
+    def soft(x: jax.Array, y: jax.Array) -> jax.Array:
+        return focal(x, y, gamma[..., None])
+
     return total(of, smoothed(of, labels, hard, soft, label_smoothing, weights))
 
 
@@ -164,5 +150,5 @@ def poly_loss_cross_entropy(
     """
     of = examples("poly_loss_cross_entropy", logits, axis, where)
     y = shares(of, labels, 0.0, None)
-    e = option(of, "epsilon", epsilon, low=float("-inf"))
-    return total(of, lambda x: _soft(_poly, e, x, y))
+    epsilon = option(of, "epsilon", epsilon, low=float("-inf"))
+    return total(of, lambda x: poly(x, y, epsilon[..., None]))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax._bivariate import _difference, _ratio, _times
-from stablelogits_jax._closed import _expm1_by_series, _log1p, _phi_over_square
+from stablelogits_jax._closed import _exp, _expm1_by_series, _log1p, _phi_over_square
 from stablelogits_jax._core import core, define_slopes
 from stablelogits_jax._double_float import in_one_loop
 from stablelogits_jax._univariate import _bell, _log, _log_times_e, _sigmoid, _softplus
@@ -188,12 +188,12 @@ define_slopes(  # -p (u + b (p - q) / m), q (v - (1 - b) (p - q) / m), -(p - q)^
 
 
 def _softplus_difference(a: jax.Array, b: jax.Array) -> jax.Array:
-    """(1) softplus(a) - softplus(b)        cancels where a and b are near, or large
+    """(1) softplus(a) - softplus(b)        cancels where a and b are near, or large; the second is exp(b) for b < -40
     (2) log(sigmoid(-b) + sigmoid(b) exp(a - b))        which is (1) for a small sigmoid(b) that may be flushed
     """
     apart = (b < -40) & (a - b > 1)
     between = _log_mean(_difference.closed(a, b), _sigmoid(-b), _sigmoid(b))
-    return jnp.where(apart, _softplus(a) - _softplus(b), between)
+    return jnp.where(apart, _softplus(a) - _exp(b), between)
 
 
 @core
@@ -212,7 +212,7 @@ def _bernoulli_kl(x: jax.Array, y: jax.Array) -> jax.Array:
     first = _phi(_sigmoid(x), -_softplus_difference(-y, -x), more)
     kl = first + _phi(_sigmoid(-x), -_softplus_difference(y, x), -more)
     kl = jnp.where(jnp.isinf(y) & jnp.isfinite(x), jnp.inf, kl)
-    return jnp.where(jnp.isinf(x), _softplus(jnp.where(x > 0, -y, y)), kl)
+    return jnp.where(jnp.isinf(x), jnp.where(x > 0, _softplus(-y), _softplus(y)), kl)
 
 
 define_slopes(_sigmoid_difference, lambda a, b: _bell(a), lambda a, b: -_bell(b))

@@ -83,20 +83,20 @@ def _sum_in_fours(x: jax.Array) -> jax.Array:
     return jnp.sum(x, -1, keepdims=True)
 
 
-def _few_sums(f: Callable, *xs: jax.Array) -> jax.Array:
-    """Sums of parts of f(x, ...), [..., SHORT or less], of an element-wise f: pairs of numbers, and pairs of pairs, as
+def _few_sums(f: Callable, x: jax.Array) -> jax.Array:
+    """Sums of parts of f(x), [..., SHORT or less], of an element-wise f: pairs of numbers, and pairs of pairs, as
     arrays, in which XLA:CPU vectorises what it does not vectorise within a sum. They have no transpose that is fast."""
-    while xs[0].shape[-1] > SHORT:
-        n = xs[0].shape[-1]
+    while x.shape[-1] > SHORT:
+        n = x.shape[-1]
         width = next((unit * max(1, n // (8 * unit)) for unit in UNITS if n >= 2 * unit), n // 4)
         ends = range(width, n + 1, width)
-        terms = [f(*(x[..., end - width : end] for x in xs)) for end in ends]
+        terms = [f(x[..., end - width : end]) for end in ends]
         while len(terms) > 1:
             odd = terms[len(terms) & ~1 :]
             terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
-        rest = [f(*(x[..., ends[-1] :] for x in xs))] if ends[-1] < n else []
-        xs, f = (jax.lax.optimization_barrier(jnp.concatenate([*terms, *rest], -1)),), lambda x: x
-    return f(*xs)
+        rest = [f(x[..., ends[-1] :])] if ends[-1] < n else []
+        x, f = jax.lax.optimization_barrier(jnp.concatenate([*terms, *rest], -1)), lambda x: x
+    return f(x)
 
 
 def _sums(small: jax.Array, tops: jax.Array) -> tuple[Pair, jax.Array]:

@@ -4,14 +4,14 @@ A surprisal keeps the digits of 1 - p = 1 - exp(-s), which a rounded p has lost.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from stablelogits_jax._bivariate import _times
-from stablelogits_jax._closed import _complement, _expm1, _phi_over_square
-from stablelogits_jax._core import core, define_slopes
+from stablelogits_jax._closed import _complement, _exp, _expm1, _phi_over_square
+from stablelogits_jax._core import core, define_slopes, wide
 from stablelogits_jax._univariate import _log1mexp
 
 FAR = 1e30
@@ -83,22 +83,54 @@ define_slopes(
 )
 
 
+class Modulation(NamedTuple):
+    """f(s, number), and its quick forms f(s, number, p), right for p <= 1/2, where 1 - p is 1 - p: f itself, and its
+    slope in s as the a and b of a + b p."""
+
+    f: Callable
+    quick: Callable
+    quick_slope: Callable
+
+    def slope(self, s: jax.Array, number: jax.Array) -> jax.Array:
+        return jax.jvp(lambda s: self.f(s, number), (s,), (jnp.ones_like(s),))[1]
+
+
 def _focal(s: jax.Array, gamma: jax.Array) -> jax.Array:
     """(1 - p)^gamma s"""
     zero = jnp.zeros((1,) * s.ndim, s.dtype)
     return _decaying(s, gamma, zero, zero + 1)
 
 
+def _power(c: jax.Array, n: jax.Array) -> jax.Array:
+    """c^n for c in [1/2, 1]. The n that XLA knows need no logarithm."""
+    return jnp.where(n == 2, c * c, jnp.where(n == 1, c, _exp(n * jnp.log(c))))
+
+
+def _quick_focal(s: jax.Array, gamma: jax.Array, p: jax.Array) -> jax.Array:
+    return _power(1 - p, gamma) * s
+
+
+def _quick_focal_slope(s: jax.Array, gamma: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(1 - p)^gamma + gamma (1 - p)^(gamma - 1) s p, to which an s beyond 1000 adds 0."""
+    return _power(1 - p, gamma), gamma * _power(1 - p, gamma - 1) * jnp.minimum(s, 1000)
+
+
 @core
-def _lag(s: jax.Array) -> jax.Array:
-    """s - (1 - p) = phi(-s)"""
-    near = jnp.minimum(s, 1)
-    return jnp.where(s < 1, near * near * _phi_over_square(-near), s + _expm1(-s))
-
-
-define_slopes(_lag, lambda s: _complement(-s))
-
-
 def _poly(s: jax.Array, epsilon: jax.Array) -> jax.Array:
     """s + epsilon (1 - p) = (1 + epsilon) (1 - p) + phi(-s), of which no term is negative for epsilon >= -1"""
-    return (1 + epsilon) * _complement(-s) + _lag(s)
+    near = jnp.minimum(s, 1)
+    phi = jnp.where(s < 1, near * near * _phi_over_square(-near), s + _expm1(-s))
+    return phi - (1 + epsilon) * _expm1(-s)
+
+
+@core
+def _poly_slope(s: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """1 + epsilon p = (1 + epsilon) p + 1 - p, in the same way"""
+    return (1 + epsilon) * _exp(-s) - _expm1(-s)
+
+
+define_slopes(_poly, _poly_slope, lambda s, epsilon: _complement(-s))
+define_slopes(_poly_slope, lambda s, epsilon: -epsilon * jnp.exp(-wide(s)), lambda s, epsilon: jnp.exp(-wide(s)))
+
+FOCAL = Modulation(_focal, _quick_focal, _quick_focal_slope)
+POLY = Modulation(_poly, lambda s, epsilon, p: s + epsilon * (1 - p), lambda s, epsilon, p: (1, epsilon))

@@ -1,0 +1,100 @@
+"""Floor 2: sum y f(s), of the surprisals s = -log p of a row of logits, and its rules. Rows are [..., n].
+
+Of p > 1/2 a row has one class at most, the top, whose s is `log_total`: f of it, with all digits, is taken once for the
+row, and the other classes have the quick forms of `Modulation`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from stablelogits_jax import _rows
+from stablelogits_jax._bivariate import _times
+from stablelogits_jax._core import recomputed
+from stablelogits_jax._stats import Stats, with_stats
+from stablelogits_jax._surprisals import FOCAL, POLY, Modulation
+
+
+def _surprisals(x: jax.Array, of: Stats) -> jax.Array:
+    return -_rows._log_softmax(x, of)
+
+
+def _present(s: jax.Array, y: jax.Array, slope: jax.Array) -> jax.Array:
+    """The slope, and 0 for an absent class without a share."""
+    return jnp.where((y == 0) & (s == jnp.inf), 0, slope)
+
+
+def _sum_of(h: Modulation) -> Callable:
+    """The sum, to which an absent class without a share adds nothing, nor has it slopes."""
+
+    @jax.custom_jvp
+    def each(s: jax.Array, number: jax.Array, p: jax.Array, of: Stats) -> jax.Array:
+        return jnp.where(p > 0.5, h.f(of.log_total, number), h.quick(s, number, p))
+
+    @each.defjvp
+    def each_jvp(primals: tuple, tangents: tuple) -> tuple:
+        return each(*primals), jax.jvp(h.f, primals[:2], tangents[:2])[1]
+
+    @jax.custom_jvp
+    def slope(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
+        """Z p - z with z = y f' and Z = sum z. All add up to 0: at a class with p > 1/2, where it cancels, it is minus
+        the sum of the others, and without one what is left of the sum is taken off in shares of p. With z = y (a + b p)
+
+        (1) p Z - z        rounds z, which in float64 is as much as exp, in p, is off
+        (2) p (Z - y b) - y a        takes a third more time: XLA:CPU shares no z between the passes
+        """
+        p = _rows._softmax(x, of)
+        a, b = h.quick_slope(_surprisals(x, of), number, p)
+        hot = (p > 0.5) & (of.total < 2)
+        z = jnp.where(hot, y * h.slope(of.log_total, number), y * a + y * b * p)
+        total = jnp.sum(z, -1, keepdims=True)
+        g = jnp.where(hot, 0, p * (total - y * b) - y * a if p.dtype == jnp.float64 else p * total - z)
+        rest = jnp.sum(g, -1, keepdims=True)
+        g = jnp.where(hot, -rest, g - jnp.where(of.total < 2, 0, rest) * p)
+        return jnp.where(of.total == 0, 0, g)
+
+    @slope.defjvp
+    def slope_jvp(primals: tuple, tangents: tuple) -> tuple:
+        """With s' = p - onehot, the slope of all s in x, that of s' z is s' (z_dot + Z p s_dot)."""
+        x, y, number, of = primals
+        s, s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), tangents[:1])
+        z, z_dot = jax.jvp(lambda y, number: y * h.slope(s, number), (y, number), tangents[1:3])
+        bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
+        z_dot = _present(s, y, z_dot) + of.sum(z) * (_rows._softmax(x, of) * s_dot) + y * bend * s_dot
+        return slope(*primals), _rows._excess_core(x, z_dot, of)
+
+    def values(x: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
+        return each(_surprisals(x, of), number, jax.lax.stop_gradient(_rows._softmax(x, of)), of)
+
+    @jax.custom_jvp
+    @jax.jit
+    def loss(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
+        return of.sum(_times(y, values(x, number, of)))[..., 0]
+
+    @recomputed
+    def in_logits(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+        return of.inner(slope(x, y, number, of), x_dot)
+
+    @recomputed
+    def in_labels(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats, y_dot: jax.Array) -> jax.Array:
+        return of.inner(_present(_surprisals(x, of), y, values(x, number, of)), y_dot)
+
+    @recomputed
+    def in_number(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats, number_dot: jax.Array) -> jax.Array:
+        s = _surprisals(x, of)
+        f_dot = jax.jvp(lambda number: h.f(s, number), (number,), (number_dot,))[1]
+        return of.inner(_present(s, y, f_dot), y)
+
+    @partial(loss.defjvp, symbolic_zeros=True)
+    def loss_jvp(primals: tuple, tangents: tuple) -> tuple:
+        value, moves = loss(*primals), zip((in_logits, in_labels, in_number), tangents, strict=False)
+        moved = (move(*primals, t) for move, t in moves if not isinstance(t, SymbolicZero))
+        return value, sum(moved, jnp.zeros_like(value))
+
+    return with_stats(loss)
+
+
+focal, poly = _sum_of(FOCAL), _sum_of(POLY)
