@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from stablelogits_jax import _rows
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._examples import examples, labelled, option, shares, smoothed, total
+from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_surprisals import focal, poly
 from stablelogits_jax._surprisals import FOCAL
 
@@ -21,6 +22,7 @@ def softmax_focal_loss(
     gamma: ArrayLike = 2.0,
     label_smoothing: ArrayLike = 0.0,
     weights: ArrayLike | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Cross entropy scaled down where the prediction is good, $-\sum_i w_i y_i (1 - p_i)^\gamma \log p_i$.
 
@@ -35,6 +37,8 @@ def softmax_focal_loss(
         label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes; a logit
             of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
         weights: weights of the classes (the balancing alpha), of the shape of the class axes.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels,
+            where and weights are then a device's part.
 
     Returns:
         Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits; at gamma = 0 the cross
@@ -54,10 +58,10 @@ def softmax_focal_loss(
     References:
         Lin et al., [Focal Loss for Dense Object Detection](https://arxiv.org/abs/1708.02002), 2017.
     """
-    of = examples("softmax_focal_loss", logits, axis, where)
+    of = examples("softmax_focal_loss", logits, axis, where, axis_name=axis_name)
     y = shares(of, labels, label_smoothing, weights)
     gamma = option(of, "gamma", gamma)
-    return total(of, lambda x: focal(x, y, gamma[..., None]))
+    return total(of, lambda x: focal(x, y, gamma[..., None], axis_name=axis_name))
 
 
 def softmax_focal_loss_with_integer_labels(
@@ -70,6 +74,7 @@ def softmax_focal_loss_with_integer_labels(
     gamma: ArrayLike = 2.0,
     label_smoothing: ArrayLike = 0.0,
     weights: ArrayLike | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""`softmax_focal_loss` of integer labels, $-w_y (1 - p_y)^\gamma \log p_y$, without a one-hot array.
 
@@ -83,6 +88,8 @@ def softmax_focal_loss_with_integer_labels(
         label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes; a
             logit of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
         weights: weights of the classes (the balancing alpha), of the shape of the class axes.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, where and
+            weights are then a device's part, and the labels count the classes of all.
 
     Returns:
         Losses in [0, inf] of the labels' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
@@ -102,14 +109,14 @@ def softmax_focal_loss_with_integer_labels(
         Lin et al., [Focal Loss for Dense Object Detection](https://arxiv.org/abs/1708.02002), 2017.
     """
     name = "softmax_focal_loss_with_integer_labels"
-    of, labels = labelled(name, logits, labels, axis, where, ignore_index)
+    of, labels = labelled(name, logits, labels, axis, where, ignore_index, axis_name)
     gamma = option(of, "gamma", gamma)
 
     def hard(x: jax.Array, labels: jax.Array) -> jax.Array:
-        return FOCAL.f(_rows.surprisal(x, labels), gamma)
+        return FOCAL.f(_rows.surprisal(x, labels, axis_name=axis_name), gamma)
 
     def soft(x: jax.Array, y: jax.Array) -> jax.Array:
-        return focal(x, y, gamma[..., None])
+        return focal(x, y, gamma[..., None], axis_name=axis_name)
 
     return total(of, smoothed(of, labels, hard, soft, label_smoothing, weights))
 
@@ -120,6 +127,8 @@ def poly_loss_cross_entropy(
     epsilon: ArrayLike = 2.0,
     axis: Axis = -1,
     where: ArrayLike | None = None,
+    *,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Cross entropy with its first polynomial term weighed anew, $\sum_i y_i (-\log p_i + \epsilon (1 - p_i))$.
 
@@ -131,6 +140,8 @@ def poly_loss_cross_entropy(
         epsilon: the coefficient of 1 - p; below -1 the slope of the label's logit changes its sign.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
+        axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels and
+            where are then a device's part.
 
     Returns:
         Losses of the logits' shape without the axes, float32 for 16-bit logits; not negative for epsilon >= -1.
@@ -148,7 +159,7 @@ def poly_loss_cross_entropy(
     References:
         Leng et al., [PolyLoss](https://arxiv.org/abs/2204.12511), 2022.
     """
-    of = examples("poly_loss_cross_entropy", logits, axis, where)
+    of = examples("poly_loss_cross_entropy", logits, axis, where, axis_name=axis_name)
     y = shares(of, labels, 0.0, None)
     epsilon = option(of, "epsilon", epsilon, low=float("-inf"))
-    return total(of, lambda x: poly(x, y, epsilon[..., None]))
+    return total(of, lambda x: poly(x, y, epsilon[..., None], axis_name=axis_name))

@@ -43,16 +43,16 @@ def _sum_of(h: Modulation) -> Callable:
         """Z p - z with z = y f' and Z = sum z. All add up to 0: at a class with p > 1/2, where it cancels, it is minus
         the sum of the others, and without one what is left of the sum is taken off in shares of p. With z = y (a + b p)
 
-        (1) p Z - z        rounds z, which in float64 is as much as exp, in p, is off
+        (1) p Z - z        rounds z, which in float64 costs as much as what the sum and p are off
         (2) p (Z - y b) - y a        takes a third more time: XLA:CPU shares no z between the passes
         """
         p = _rows._softmax(x, of)
         a, b = h.quick_slope(_surprisals(x, of), number, p)
         hot = (p > 0.5) & (of.total < 2)
         z = jnp.where(hot, y * h.slope(of.log_total, number), y * a + y * b * p)
-        total = jnp.sum(z, -1, keepdims=True)
+        total = of.whole(jnp.sum(z, -1, keepdims=True))
         g = jnp.where(hot, 0, p * (total - y * b) - y * a if p.dtype == jnp.float64 else p * total - z)
-        rest = jnp.sum(g, -1, keepdims=True)
+        rest = of.whole(jnp.sum(g, -1, keepdims=True))
         g = jnp.where(hot, -rest, g - jnp.where(of.total < 2, 0, rest) * p)
         return jnp.where(of.total == 0, 0, g)
 

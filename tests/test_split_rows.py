@@ -31,6 +31,11 @@ def integer(x, y, w, **split):
     return sl.softmax_cross_entropy_with_integer_labels(x, y, **options, **split)
 
 
+def focal(x, y, w, **split):
+    options = {"label_smoothing": 0.1, "weights": w, "gamma": 1.5}
+    return sl.softmax_focal_loss_with_integer_labels(x, y, **options, **split)
+
+
 CASES = {  # the function, what follows the logits, how that is split, and how the result is
     "logsumexp": (lambda x, **s: sl.logsumexp(x, axis=-1, **s), (), (), P()),
     "logmeanexp": (lambda x, m, **s: sl.logmeanexp(x, axis=-1, where=m, **s), (KEEP,), (ROWS,), P()),
@@ -45,6 +50,14 @@ CASES = {  # the function, what follows the logits, how that is split, and how t
     ),
     "softmax_cross_entropy": (dense, (SHARES, WEIGHTS, KEEP), (ROWS, CLASSES, ROWS), P()),
     "softmax_cross_entropy_with_integer_labels": (integer, (LABEL, WEIGHTS), (P(), CLASSES), P()),
+    "softmax_focal_loss": (
+        lambda x, y, m, **s: sl.softmax_focal_loss(x, y, where=m, gamma=1.5, **s),
+        (SHARES, KEEP),
+        (ROWS, ROWS),
+        P(),
+    ),
+    "softmax_focal_loss_with_integer_labels": (focal, (LABEL, WEIGHTS), (P(), CLASSES), P()),
+    "poly_loss_cross_entropy": (sl.poly_loss_cross_entropy, (SHARES,), (ROWS,), P()),
     "z_loss": (sl.z_loss, (), (), P()),
 }
 
