@@ -141,14 +141,14 @@ def mask(function: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...
     return jnp.broadcast_to(where, shape)
 
 
-def axes(function: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+def axes(function: str, axis: Axis, ndim: int, name: str = "axis") -> tuple[int, ...]:
     """`axis` as a tuple of distinct axes, counted from the front; None means all of them."""
     if axis is None:
         return tuple(range(ndim))
     chex.assert_equal(
         ndim > 0,
         True,
-        custom_message=f"{function}: there must be an axis of classes, got a single number with axis {axis!r}",
+        custom_message=f"{function}: there must be an axis of classes, got a single number with {name} {axis!r}",
         exception_type=ValueError,
     )
     try:
@@ -159,7 +159,7 @@ def axes(function: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     chex.assert_equal(
         (len(given) > 0, len(found)),
         (True, len(given)),
-        custom_message=f"{function}: axis must be distinct integers in [{-ndim}, {ndim}), got {axis!r}",
+        custom_message=f"{function}: {name} must be distinct integers in [{-ndim}, {ndim}), got {axis!r}",
         exception_type=ValueError,
     )
     return tuple(a % ndim for a in given)

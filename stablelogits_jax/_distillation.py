@@ -140,7 +140,9 @@ def _moments(x: jax.Array, t: jax.Array) -> Moments:
         weight = 1 / jnp.maximum(_sum(kept), 1)
         start = jnp.max(jnp.where(finite == 0, -jnp.inf, d), -1, keepdims=True)
         start = jnp.where(jnp.isinf(start), 0, start)
-        more = _sum(jnp.where(finite == 0, 0, beside(x, t, start)) * weight)
+        largest = float(jnp.finfo(d.dtype).max)
+        parts = jnp.clip(beside(x, t, start), -largest, largest) * weight
+        more = jnp.clip(_sum(jnp.where(finite == 0, 0, parts)), -largest, largest)
         of = Moments(start, more, weight, weight)
         c = _centred(x, t, of)
         return of._replace(half_variance=_sum(c * (c * weight)) / 2)

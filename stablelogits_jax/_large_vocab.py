@@ -42,6 +42,8 @@ def linear_softmax_cross_entropy(
     Args:
         hidden: of shape (..., D).
         kernel: of shape (D, V), as Flax's Dense has it; with vocab_axis=0 of shape (V, D), as an embedding has it.
+            Beside 16-bit hidden states a float32 one is multiplied in float32, tile by tile: cast it to multiply in 16
+            bits.
         labels: integers in [0, V), of hidden's shape without the last axis.
         bias: of shape (V,); a class of -inf is absent.
         vocab_axis: the axis of the kernel that holds the classes.
@@ -58,13 +60,13 @@ def linear_softmax_cross_entropy(
         memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 16 and 64 MiB.
 
     Returns:
-        Losses in [0, inf] of the labels' shape, float32 for 16-bit hidden. Slopes are of the type of what they belong
-        to; sums over tiles are taken in float32 or better.
+        Losses in [0, inf] of the labels' shape, float32 for 16-bit hidden and kernel. Slopes are of the
+        type of what they belong to; sums over tiles are taken in float32 or better.
         Limits: those of `softmax_cross_entropy_with_integer_labels`.
 
     Raises:
-        TypeError: hidden, kernel or bias are not float64, float32, bfloat16 or float16, the labels or ignore_index not
-            integers, or where is not boolean.
+        TypeError: hidden, kernel or bias are not float64, float32, bfloat16 or float16, the labels,
+            ignore_index or memory_limit not integers, or where is not boolean.
         ValueError: shapes do not go together, vocab_axis or a static option is out of range, or memory_limit is too
             small for the smallest tile.
 
@@ -141,7 +143,7 @@ def linear_softmax_cross_entropy_sum(
             or of 512.
 
     Returns:
-        A number, float32 for 16-bit hidden.
+        A number, float32 for 16-bit hidden and kernel.
         Limits: those of `linear_softmax_cross_entropy`; a token of weight 0 adds nothing.
 
     Raises:
@@ -231,8 +233,8 @@ def linear_token_statistics(
         Limits: those of `log_prob_from_logits`, `logsumexp` and `entropy_from_logits`.
 
     Raises:
-        TypeError: hidden, kernel or bias are not float64, float32, bfloat16 or float16, the labels or ignore_index not
-            integers, or where is not boolean.
+        TypeError: hidden, kernel or bias are not float64, float32, bfloat16 or float16, the labels,
+            ignore_index or memory_limit not integers, or where is not boolean.
         ValueError: shapes do not go together, vocab_axis or a static option is out of range, or memory_limit is too
             small for the smallest tile.
 

@@ -68,7 +68,8 @@ def _sum(x: jax.Array) -> jax.Array:
         return sums
     sums = sums[..., 0]
     while sums.shape[-1] > 1:
-        sums = jax.lax.optimization_barrier(jnp.sum(sums.reshape(*sums.shape[:-1], -1, 2), -1))
+        pairs = sums.reshape(*sums.shape[:-1], sums.shape[-1] // 2, 2)
+        sums = jax.lax.optimization_barrier(jnp.sum(pairs, -1))
     return sums
 
 
@@ -231,7 +232,7 @@ def _stats(x: jax.Array, keep: bool, axis_name: AxisName = None) -> Stats:
 
     def sums(f: Callable) -> jax.Array:
         y = _few_sums(f, parts) if is_long(parts) else f(parts)
-        return y.reshape(*x.shape[:-1], -1)
+        return y.reshape(*x.shape[:-1], prod(y.shape[x.ndim - 1 :]))
 
     small = sums(lambda x: jnp.where(is_top(x), 0, e(x)))
     tops = sums(lambda x: jnp.where(is_top(x), jnp.ones_like(x, top.dtype), 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from math import prod
 from typing import Any, NamedTuple
 
@@ -66,6 +67,13 @@ def _blocks(x: jax.Array, shape: tuple[int, ...], blocks: tuple[int, ...]) -> ja
     return x.reshape(*blocks, *rest)
 
 
+def _bytes(function: str, memory_limit: Any) -> int | None:
+    try:
+        return None if memory_limit is None else operator.index(memory_limit)
+    except TypeError:
+        raise TypeError(f"{function}: memory_limit must be an integer, got {memory_limit!r}") from None
+
+
 def _enough(function: str, memory_limit: int | None, least: int, what: str) -> None:
     chex.assert_equal(
         memory_limit is None or memory_limit >= least,
@@ -100,7 +108,7 @@ def group(tiles: int, tokens: int, features: int) -> int:
     """Tiles of which the kernel's slopes are added up in the type that is computed in, where the kernel's own is
     narrower: as many as take what the logits of one do. XLA:CPU passes over the whole slope to add to a part of
     it in 16 bits."""
-    return next(n for n in range(max(min(tiles, tokens // features), 1), 0, -1) if tiles % n == 0)
+    return next(n for n in range(max(min(tiles, tokens // max(features, 1)), 1), 0, -1) if tiles % n == 0)
 
 
 def _even(tokens: int, most: int) -> int:
@@ -126,15 +134,18 @@ def laid_out(
     entropy: bool = False,
     of_rows: bool = False,
 ) -> Layout:
+    memory_limit = _bytes(function, memory_limit)
     (h,), _ = _checks.floating(function, hidden=hidden)
     (w,), _ = _checks.floating(function, kernel=kernel)
     _checks.matrix(function, "kernel", w, "(features, classes), or with vocab_axis=0 (classes, features)")
-    (axis,) = _checks.axes(function, vocab_axis, 2)
+    (axis,) = _checks.axes(function, (vocab_axis,), 2, "vocab_axis")
     _checks.some_classes(function, w.shape, (axis,))
     features, classes = w.shape[1 - axis], w.shape[axis]
     _checks.require_shape(
         function, "hidden", h.shape, (*h.shape[:-1], features), f" beside a kernel of shape {w.shape}"
     )
+    with jax.numpy_dtype_promotion("standard"):
+        h = _checks.as_type(h, jnp.promote_types(h.dtype, w.dtype))
     shape, dtype = h.shape[:-1], _checks.compute_type(h.dtype)
     y = _checks.integer(function, "labels", labels, shape)
     b = None
@@ -147,14 +158,15 @@ def laid_out(
         counted = ~ignored if counted is None else counted & ~ignored
 
     all_classes = classes * _mesh.devices(axis_name)
-    y = jnp.clip(y, -1, all_classes).astype(jnp.int32)  # what is none of the classes stays that
-    tokens = prod(shape)
+    is_class = (y >= 0) & (y < all_classes)
+    y = jnp.where(is_class, jnp.where(is_class, y, jnp.zeros_like(y)).astype(jnp.int32), -1)
+    tokens = max(prod(shape), 1)  # of none a block of one that is not counted
     if of_rows:
         t, columns = rows(function, tokens, classes, dtype.itemsize, memory_limit)
     else:
         t, columns = tile(function, tokens, classes, dtype.itemsize, memory_limit, counted is not None)
     blocks = -(-tokens // t), t
-    if prod(blocks) != tokens and counted is None:
+    if prod(blocks) != prod(shape) and counted is None:
         counted = jnp.ones(shape, bool)
     h, y = _blocks(h, shape, blocks), _blocks(y, shape, blocks)
     if counted is not None:

@@ -56,7 +56,7 @@ def losses(of: Tokens, terms: Terms) -> jax.Array:
 
 def log_normalizer(of: Tokens) -> jax.Array:
     """logsumexp(z), which in a row of -inf does not move."""
-    return masked(of.top + of.log_total, of.top > -jnp.inf, -jnp.inf)
+    return masked(of.top + of.log_total, of.top != -jnp.inf, -jnp.inf)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -135,7 +135,7 @@ def _with_slopes(
         return (sums, x), (y, hidden_ct, *by_token)
 
     fixed = head._replace(hidden=None)
-    zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, compute_type(a.dtype), everything), fixed)
+    zeros = jax.tree.map(lambda a: _mesh.own_zeros(a.shape, dtype, everything), fixed)
     x = _mesh.own_zeros((plan.tiles, head.hidden.shape[1], plan.columns), dtype, everything)
     (sums, _), (y, *by_token) = jax.lax.scan(of_block, (zeros, x), (head.hidden, terms, weights, labels, counted))
     return jnp.sum(y), (sums._replace(hidden=by_token[0]), *by_token[1:])

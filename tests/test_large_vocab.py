@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import export
 
 import stablelogits_jax as sl
 from stablelogits_jax._bivariate import _times
@@ -268,66 +267,6 @@ def test_products_with_the_hessian(form):
         for i in range(n):
             alone = tiled["forward over forward"](np.where(np.arange(n) == i, w, 0))
             close(alone, np.sum(wanted[i] * v[i]), 1e-5, f"forward over forward, {i}", 0, FLUSHED)
-
-
-# Transformations, which see loops over blocks and tiles, and a branch around a block of which no token is kept ------
-
-SMALL = {"ignore_index": IGNORED, "memory_limit": 17 * 300 * 4}
-
-
-@pytest.fixture(scope="module")
-def heads():
-    rng = np.random.default_rng(8)
-    hidden, kernels = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((34, 5), (2, 5, 300)))
-    return hidden, kernels, jnp.where(jnp.arange(34) < 16, IGNORED, jnp.asarray(rng.integers(300, size=34)))
-
-
-def _mean(hidden, kernel, labels):
-    return jnp.sum(sl.linear_softmax_cross_entropy(hidden, kernel, labels, **SMALL)) / 18
-
-
-def _sum(hidden, kernel, labels):
-    return sl.linear_softmax_cross_entropy_sum(hidden, kernel, labels, jnp.full(34, 1 / 18), **SMALL)
-
-
-@pytest.mark.parametrize("f", [_mean, _sum])
-def test_transformed(f, heads):
-    hidden, kernels, labels = heads
-    slopes = jax.grad(f, (0, 1))
-    one_by_one = [jax.jit(slopes)(hidden, kernel, labels) for kernel in kernels]
-    wanted = [jnp.stack(a) for a in zip(*one_by_one, strict=True)]
-
-    def transposed(hidden, kernel, labels):
-        _, linear = jax.linearize(lambda *moving: f(*moving, labels), hidden, kernel)
-        return jax.linear_transpose(linear, hidden, kernel)(jnp.ones(()))
-
-    def in_scan(hidden, kernels, labels):
-        """Of hidden the sum over the kernels, as of layers."""
-        again = jax.checkpoint(f)
-        of_all = lambda h, w: jnp.sum(jax.lax.map(lambda kernel: again(h, kernel, labels), w))  # noqa: E731
-        return jax.grad(of_all, (0, 1))(hidden, kernels)
-
-    batched = jax.jit(jax.vmap(slopes, (None, 0, None)))(hidden, kernels, labels)
-    one = jax.jit(transposed)(hidden, kernels[1], labels)
-    of_hidden, of_kernels = jax.jit(in_scan)(hidden, kernels, labels)
-    for got, true in (
-        *zip(batched, wanted, strict=True),
-        *zip(one, one_by_one[1], strict=True),
-        (of_hidden, jnp.sum(wanted[0], 0)),
-        (of_kernels, wanted[1]),
-    ):
-        close(got, true, 1e-6)
-
-
-@pytest.mark.parametrize("f", [_mean, _sum])
-def test_exported(f, heads):
-    """For machines that are not here too."""
-    hidden, kernels, labels = heads
-    given = hidden, kernels[0], labels
-    slopes = jax.jit(jax.grad(f, (0, 1)))
-    exported = export.export(slopes, platforms=["cpu", "cuda", "tpu"])(*given)
-    for got, wanted in zip(exported.call(*given), slopes(*given), strict=True):
-        close(got, wanted, 1e-6)
 
 
 @pytest.mark.parametrize("form", ["tokens", "sum"])
