@@ -35,7 +35,14 @@ _SHORT_ROWS = Reason(
 )
 _PAIRWISE = Reason(
     "numbers are added in pairs, and the tops counted, so that the rest of a sure row is a sum of its own",
-    2.2,
+    2.4,
+)
+_PAGES = Reason(
+    "exponentials in float32, an array of 32 MiB, the pages of which the system brings anew for each call",
+    2.4,
+    measure=VALUE,
+    dtype="bfloat16",
+    shapes=((256, 32768),),
 )
 _LABELS_OWN_SLOPE = Reason(
     "the label's slope from its log-probability, in a select over the row", 1.9, measure=GRADIENT
@@ -94,7 +101,7 @@ REASONS: dict[str, list[Reason]] = {
     "sigmoid_focal_loss": [_ONE_ROUNDING, _COMPENSATED],
     "logsumexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
     "logmeanexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
-    "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE],
+    "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE, _PAGES],
     "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PAIRWISE, _WHOLE_DIFFERENCE],
     "softmax_cross_entropy": [_SHORT_ROWS, _PAIRWISE, _SUMS_OF_LABELS],
     "softmax_cross_entropy_with_integer_labels": [
@@ -116,7 +123,6 @@ REASONS: dict[str, list[Reason]] = {
         Reason(
             "an absent class takes a selection, which XLA:CPU fuses into no sum: the terms are written out before it",
             2.6,
-            dtype="float32",
         )
     ],
     "generalized_kl_divergence": [
@@ -138,7 +144,9 @@ REASONS: dict[str, list[Reason]] = {
     "dpo_loss": [_LEAD],
     "ipo_loss": [_LEAD._replace(text="the lead is a sum of pairs, rounded once, beside a square", ceiling=2.5)],
     "kto_loss": [
-        Reason("the lead is a sum of pairs, rounded once, of which sigmoid and its slope are taken in double-float", 6)
+        Reason(
+            "the lead is a sum of pairs, rounded once, of which sigmoid and its slope are taken in double-float", 6.6
+        )
     ],
     "orpo_loss": [Reason("the log of the ratio of 1 - p by its exact difference, and 1 - p by expm1", 1.6)],
     "info_nce_loss": [_PAIRWISE._replace(ceiling=2.8), _LABELS_OWN_SLOPE],
