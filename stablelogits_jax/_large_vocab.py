@@ -60,8 +60,8 @@ def linear_softmax_cross_entropy(
         memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 16 and 64 MiB.
 
     Returns:
-        Losses in [0, inf] of the labels' shape, float32 for 16-bit hidden and kernel. Slopes are of the
-        type of what they belong to; sums over tiles are taken in float32 or better.
+        Losses in [0, inf] of the labels' shape, of the widest type of hidden, kernel and bias, float32 at least.
+        Slopes are of the type of what they belong to; sums over tiles are taken in float32 or better.
         Limits: those of `softmax_cross_entropy_with_integer_labels`.
 
     Raises:
@@ -143,7 +143,7 @@ def linear_softmax_cross_entropy_sum(
             or of 512.
 
     Returns:
-        A number, float32 for 16-bit hidden and kernel.
+        A number, of the widest type of hidden, kernel and bias, float32 at least.
         Limits: those of `linear_softmax_cross_entropy`; a token of weight 0 adds nothing.
 
     Raises:

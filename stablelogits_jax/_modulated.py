@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _rows
@@ -113,7 +114,9 @@ def softmax_focal_loss_with_integer_labels(
     gamma = option(of, "gamma", gamma)
 
     def hard(x: jax.Array, labels: jax.Array) -> jax.Array:
-        return FOCAL.f(_rows.surprisal(x, labels, axis_name=axis_name), gamma)
+        s = _rows.surprisal(x, labels, axis_name=axis_name)
+        sure = s == 0  # the loss is 0 and does not move, though its curvature in s may be infinite
+        return jnp.where(sure, 0, FOCAL.f(jnp.where(sure, 1, s), gamma))
 
     def soft(x: jax.Array, y: jax.Array) -> jax.Array:
         return focal(x, y, gamma[..., None], axis_name=axis_name)

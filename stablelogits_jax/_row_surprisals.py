@@ -40,8 +40,9 @@ def _sum_of(h: Modulation) -> Callable:
 
     @jax.custom_jvp
     def slope(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
-        """Z p - z with z = y f' and Z = sum z. All add up to 0: at a class with p > 1/2, where it cancels, it is minus
-        the sum of the others, and without one what is left of the sum is taken off in shares of p. With z = y (a + b p)
+        """Z p - z with z = y f' and Z = sum z. All add up to 0: at the hot class, of p > 1/2, where it cancels, it is
+        minus the sum of the others, and without one what is left of the sum is taken off in shares of p. With z =
+        y (a + b p), (1) is taken but in float64
 
         (1) p Z - z        rounds z, which in float64 costs as much as what the sum and p are off
         (2) p (Z - y b) - y a        takes a third more time: XLA:CPU shares no z between the passes
@@ -56,14 +57,23 @@ def _sum_of(h: Modulation) -> Callable:
         g = jnp.where(hot, -rest, g - jnp.where(of.total < 2, 0, rest) * p)
         return jnp.where(of.total == 0, 0, g)
 
-    @slope.defjvp
+    @partial(slope.defjvp, symbolic_zeros=True)
     def slope_jvp(primals: tuple, tangents: tuple) -> tuple:
-        """With s' = p - onehot, the slope of all s in x, that of s' z is s' (z_dot + Z p s_dot)."""
+        """With s' = p - onehot, the slope of all s in x, that of s' z is s' (z_dot + Z p s_dot). An infinite curvature
+        of f, at s = 0, is of a class whose s does not move."""
         x, y, number, of = primals
-        s, s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), tangents[:1])
-        z, z_dot = jax.jvp(lambda y, number: y * h.slope(s, number), (y, number), tangents[1:3])
-        bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
-        z_dot = _present(s, y, z_dot) + of.sum(z) * (_rows._softmax(x, of) * s_dot) + y * bend * s_dot
+        x_dot, y_dot, number_dot, _ = tangents
+        s = _surprisals(x, of)
+        z, z_dot = y * h.slope(s, number), jnp.zeros_like(s)
+        if not isinstance(y_dot, SymbolicZero):
+            z_dot += _present(s, y, h.slope(s, number) * y_dot)
+        if not isinstance(number_dot, SymbolicZero):
+            moved = jax.jvp(lambda number: h.slope(s, number), (number,), (number_dot,))[1]
+            z_dot += _present(s, y, y * moved)
+        if not isinstance(x_dot, SymbolicZero):
+            s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), (x_dot,))[1]
+            bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
+            z_dot += of.sum(z) * (_rows._softmax(x, of) * s_dot) + y * jnp.where(s == 0, 0, bend) * s_dot
         return slope(*primals), _rows._excess_core(x, z_dot, of)
 
     def values(x: jax.Array, number: jax.Array, of: Stats) -> jax.Array:

@@ -53,7 +53,7 @@ PARTS, PART = (8, 4, 2), 1024  # how many parts a row is cut into, and what they
 
 
 def _parts(x: jax.Array) -> jax.Array:
-    """Long rows as [..., parts, n / parts]. What is summed of a part is its own: where devices hold parts of the rows
+    """Long rows as [..., parts, n / parts]. Each part is summed by itself: where devices hold parts of the rows
     under plain `jit`, none asks another for what it sums, as it would for slices of the whole."""
     n = x.shape[-1]
     parts = next((d for d in PARTS if n % d == 0 and n >= d * PART), None) if isinstance(n, int) else None

@@ -144,14 +144,17 @@ def laid_out(
     _checks.require_shape(
         function, "hidden", h.shape, (*h.shape[:-1], features), f" beside a kernel of shape {w.shape}"
     )
-    with jax.numpy_dtype_promotion("standard"):
-        h = _checks.as_type(h, jnp.promote_types(h.dtype, w.dtype))
-    shape, dtype = h.shape[:-1], _checks.compute_type(h.dtype)
-    y = _checks.integer(function, "labels", labels, shape)
     b = None
     if bias is not None:
         (b,), _ = _checks.floating(function, bias=bias)
         _checks.require_shape(function, "bias", b.shape, (classes,))
+    with jax.numpy_dtype_promotion("standard"):
+        common = jnp.promote_types(h.dtype, w.dtype)
+        if b is not None and b.dtype.itemsize > _checks.compute_type(common).itemsize:
+            common = b.dtype
+    h = _checks.as_type(h, common)
+    shape, dtype = h.shape[:-1], _checks.compute_type(h.dtype)
+    y = _checks.integer(function, "labels", labels, shape)
     cap = None if soft_cap is None else _checks.option(function, "soft_cap", soft_cap, (), dtype, positive=True)
     counted, ignored = _checks.mask(function, where, shape), _checks.ignored(function, labels, ignore_index)
     if ignored is not None:

@@ -72,7 +72,7 @@ class Columns(NamedTuple):
 
 
 def first_column(plan: Plan, i: jax.Array, tiles: int = 1) -> jax.Array:
-    """The first of as many classes as these tiles have from the i-th of their kind on, all of which there are."""
+    """First class of the i-th run of so many tiles; the last run is moved back, to end with the last class."""
     n = tiles * plan.columns
     return jnp.clip(i.astype(jnp.int32) * n, 0, max(plan.classes - n, 0))
 

@@ -34,6 +34,7 @@ def in_factors(b, x=(0.0, 1.0)):
     return sl.logsumexp(A(x), b=b)
 
 
+SURE = A([120.0, 0.0])
 CORNERS = {
     "a target of 0 and its prediction": (
         lambda: jax.jacfwd(grad(sl.kl_divergence), 1)(A([-1.0, -2.0]), A([1.0, 0.0])),
@@ -151,6 +152,16 @@ CORNERS = {
     "a large ratio to a subnormal number": (lambda: sl.rel_entr(1e30, 1e-40), 1.6118097e32),
     "a ratio of tiny numbers": (lambda: grad(sl.rel_entr)(2.2334392e-38, 1.1754944e-38), 1.6418539),
     "the third slope of a logarithm": (lambda: grad(grad(grad(sl.xlogy), 1), 1)(1.0, 6.9e-20), -2.1003990e38),
+    "focal, gamma 0, a sure row twice": (
+        lambda: hessian(lambda x: sl.softmax_focal_loss(x, FIRST, gamma=0.0))(SURE),
+        0,
+    ),
+    "focal, gamma 1/4, a sure row twice": (
+        lambda: hessian(lambda x: sl.softmax_focal_loss(x, FIRST, gamma=0.25))(SURE),
+        0,
+    ),
+    "matched beyond the range": (lambda: sl.logit_matching_loss(A([-100.0, 0, 3e38]), A([-inf, 3e38, 1.0])), inf),
+    "rows of none": (lambda: grad(lambda x: sl.softmax(x).sum())(jnp.zeros((0, 4096))).size, 0),
     "a slope of two terms that are flushed": (
         lambda: grad(sl.log_sigmoid_diff)(87.56971, -0.7463501),
         1.3724084329379783e-38,
