@@ -73,7 +73,8 @@ def _sum_of(h: Modulation) -> Callable:
         if not isinstance(x_dot, SymbolicZero):
             s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), (x_dot,))[1]
             bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
-            z_dot += of.sum(z) * (_rows._softmax(x, of) * s_dot) + y * jnp.where(s == 0, 0, bend) * s_dot
+            z_dot += of.sum(z) * (_rows._softmax(x, of) * s_dot)
+            z_dot += y * jnp.where(s == 0, 0, bend) * s_dot
         return slope(*primals), _rows._excess_core(x, z_dot, of)
 
     def values(x: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
