@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax import _log_kernels, _sigmoid_kernels
-from stablelogits_jax._closed import _log1p, _unflushed
+from stablelogits_jax._closed import _exp, _log1p, _unflushed
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import Pair
+from stablelogits_jax._double_float import Pair, polynomial
+from stablelogits_jax._series import economized, log_cosh_series
 from stablelogits_jax._univariate import (
     _bell,
     _bell_slope,
@@ -21,6 +22,7 @@ from stablelogits_jax._univariate import (
     _log1mexp,
     _one_plus_bose,
     _sech_squared,
+    _sech_squared_slope,
     _sigmoid,
     _softplus,
     _tanh,
@@ -151,22 +153,45 @@ def _cap_gain(u: jax.Array) -> jax.Array:
     return jnp.where(small, u * square * series * sech, _tanh(v) - v * sech)
 
 
+TANH_NEAR = 0.55
+TANH_SERIES = [(2 * n + 4) * c for n, c in enumerate(log_cosh_series(40))]  # of (tanh(a) - a) / a^3, in a^2
+TANH, TANH_64 = (economized(TANH_SERIES, degree, 0, TANH_NEAR**2) for degree in (4, 10))
+
+
 @core
 def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
-    """c tanh(x / c), which is x for a small quotient, that may be flushed; and -inf for -inf, which is absent."""
+    """c tanh(x / c), which is x for a small quotient, that may be flushed; and -inf for -inf, which is absent. With
+    a = |x / c| and e = exp(-2 a), tanh a is
+
+    (1) (1 - e) / (1 + e)        cancels for small a
+    (2) a + a^3 (-1 / 3 + ...)        for a < 0.55
+    """
     u = x / cap
-    small = (jnp.abs(u) < jnp.finfo(u.dtype).eps) | (x == -jnp.inf)
-    return jnp.where(small, x, cap * _tanh(u))
+    a = jnp.abs(u)
+    e = _exp(-2 * a)
+    near = jnp.minimum(a, TANH_NEAR)
+    square = near * near
+    c = polynomial(TANH_64 if u.dtype == jnp.float64 else TANH, square).rounded()
+    y = jnp.where(a < TANH_NEAR, near + near * (square * c), (1 - e) / (1 + e))
+    small = (a < jnp.finfo(u.dtype).eps) | (x == -jnp.inf)
+    return jnp.where(small, x, cap * jnp.where(u < 0, -y, y))
+
+
+@core
+def _cap_slope(u: jax.Array) -> jax.Array:
+    """sech^2 u, which multiplies a slope of rounded logits: closed forms are good enough for both."""
+    return _sech_squared.closed(u)
 
 
 def _capped(x: jax.Array, cap: jax.Array) -> jax.Array:
     return _ratio(jnp.where(jnp.isinf(x), 0, wide(x)), cap)
 
 
+define_slopes(_cap_slope, _sech_squared_slope)
 define_slopes(_cap_gain, lambda u: 2 * _times(u, _sech_squared(u) * _tanh(u)))
 define_slopes(
     _soft_cap,
-    lambda x, cap: jnp.where(jnp.isinf(x), 0, _sech_squared(_capped(x, cap))),
+    lambda x, cap: jnp.where(jnp.isinf(x), 0, _cap_slope(_capped(x, cap))),
     lambda x, cap: jnp.where(jnp.isinf(x), jnp.maximum(jnp.sign(wide(x)), 0), _cap_gain(_capped(x, cap))),
 )
 
