@@ -1,4 +1,4 @@
-"""Two devices, and strictness, set once: no silent promotion of rank or type. Warnings are errors by pyproject.toml."""
+"""Eight devices, and strictness, set once: no promotion of rank or type. Warnings are errors by pyproject.toml."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import pytest
 
 from stablelogits_jax.verify._measure import TYPES, float64_where_needed
 
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -12,14 +12,14 @@ from jax.sharding import PartitionSpec as P
 
 import stablelogits_jax as sl
 
-B, N, DEVICES = 16, 4096, 2
+B, N, PARTS = 16, 8192, 8
 RNG = np.random.default_rng(0)
 X, OTHER = (RNG.normal(size=(B, N)).astype(np.float32) for _ in range(2))
 SHARES = RNG.dirichlet(np.ones(N), B).astype(np.float32)
 LABELS = RNG.integers(N, size=B)
 KEEP = RNG.random((B, N)) < 0.8
 WEIGHTS = RNG.random(N).astype(np.float32)
-CLASSES, EXAMPLES = P(None, "devices"), P("devices", None)
+MESHES = {"classes": (1, 8), "examples": (8, 1), "both": (2, 4)}  # devices that share the examples, and the classes
 
 
 def options(f):
@@ -52,10 +52,11 @@ def told(text):
     return [int(np.prod([int(d) for d in shape.split(",") if d])) for line in shapes for shape in line]
 
 
-def given(split, a):
+def given(mesh, a):
     """An array of the logits' shape, of one number for each class, or for each example."""
-    spec = split if a.ndim == 2 else P(split[1]) if a.size == N else P(split[0])
-    return jax.device_put(a, NamedSharding(Mesh(np.array(jax.devices()[:DEVICES]), "devices"), spec))
+    spec = P("data", "model") if a.ndim == 2 else P("model") if a.size == N else P("data")
+    devices = np.array(jax.devices()[: np.prod(mesh)]).reshape(mesh)
+    return jax.device_put(a, NamedSharding(Mesh(devices, ("data", "model")), spec))
 
 
 def total_and_slope(f):
@@ -66,22 +67,22 @@ def total_and_slope(f):
     return jax.value_and_grad(total)
 
 
-@pytest.mark.parametrize(("split", "most"), [(CLASSES, B * DEVICES), (EXAMPLES, 1)], ids=["classes", "examples"])
+@pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", CASES)
-def test_split(name, split, most):
+def test_split(name, mesh):
     f, rest = CASES[name]
     whole = jax.jit(total_and_slope(f))(X, *rest)
-    parts = [given(split, a) for a in (X, *rest)]
+    parts = [given(mesh, a) for a in (X, *rest)]
     program = jax.jit(total_and_slope(f)).lower(*parts).compile()
     text = program.as_text()
     assert text is not None
     assert told(text), "the total is of all devices"
-    assert max(told(text)) <= most
+    assert max(told(text)) <= (1 if mesh == MESHES["examples"] else B * PARTS)
     for ours, wanted in zip(program(*parts), whole, strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6 * np.max(np.abs(wanted)))
 
 
 def test_that_logits_are_told_is_seen():
-    text = jax.jit(lambda x: jnp.sort(x, -1)).lower(given(CLASSES, X)).compile().as_text()
+    text = jax.jit(lambda x: jnp.sort(x, -1)).lower(given(MESHES["classes"], X)).compile().as_text()
     assert text is not None
-    assert max(told(text)) > B * DEVICES
+    assert max(told(text)) > B * PARTS
