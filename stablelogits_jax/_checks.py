@@ -175,11 +175,11 @@ def some_classes(function: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
     )
 
 
-def not_empty(function: str, name: str, array: jax.Array) -> None:
+def not_empty(function: str, name: str, array: jax.Array, axis: int = -1) -> None:
     chex.assert_equal(
-        array.ndim > 0 and array.shape[-1] > 0,
+        array.ndim > 0 and array.shape[axis] > 0,
         True,
-        custom_message=f"{function}: {name} must have a last axis that is not empty, got shape {array.shape}",
+        custom_message=f"{function}: {name} must have an axis {axis} that is not empty, got shape {array.shape}",
         exception_type=ValueError,
     )
 
