@@ -75,6 +75,8 @@ def ignored(function: str, labels: Any, ignore_index: Any) -> jax.Array | None:
             custom_message=f"{function}: ignore_index must be a number of the labels' type {dtype}, got {ignore_index}",
             exception_type=ValueError,
         )
+        if type(ignore_index) is int:
+            ignore_index = np.asarray(ignore_index, dtype)  # by itself it would be an int32
     return jnp.asarray(labels) == integer(function, "ignore_index", ignore_index, ()).astype(dtype)
 
 

@@ -149,3 +149,22 @@ def test_nan_reaches_every_statistic():
     hidden = jnp.array([[jnp.nan, 1.0], [1.0, 1.0]])
     for got in sl.linear_token_statistics(hidden, jnp.ones((2, 3)), jnp.array([1, 1])):
         assert np.isnan(got).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("f", [sl.linear_softmax_cross_entropy, sl.linear_softmax_cross_entropy_sum])
+def test_z_loss_of_an_infinite_logit(f):
+    """As of rows: an infinite slope in that class, and in z, also at 0; none in the others."""
+    hidden, kernel, labels = jnp.zeros((2, 3)), jnp.zeros((3, 4)), jnp.array([0, 1])
+    bias = jnp.array([0.0, jnp.inf, 0.0, -jnp.inf])
+
+    def ours(bias, z):
+        return jnp.sum(f(hidden, kernel, labels, bias=bias, z_loss=z))
+
+    def rows(bias, z):
+        return jnp.sum(sl.softmax_cross_entropy_with_integer_labels(hidden @ kernel + bias[None], labels, z_loss=z))
+
+    for z in (0.0, 0.5):
+        got, wanted = (jax.jit(jax.value_and_grad(g, (0, 1)))(bias, z) for g in (ours, rows))
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert not np.any(np.isnan(a))
