@@ -186,6 +186,16 @@ def not_empty(function: str, name: str, array: jax.Array, axis: int = -1) -> Non
     )
 
 
+def known_sizes(function: str, name: str, sizes: tuple, what: str) -> None:
+    """Sizes that are numbers, not symbols of `jax.export`."""
+    chex.assert_equal(
+        all(isinstance(n, int) for n in sizes),
+        True,
+        custom_message=f"{function}: {name} must have as many {what} as a number says, not a symbol, got {sizes}",
+        exception_type=ValueError,
+    )
+
+
 def matrix(function: str, name: str, array: jax.Array, wanted: str = "(examples, features)") -> None:
     chex.assert_equal(
         array.ndim,

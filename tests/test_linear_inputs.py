@@ -77,6 +77,23 @@ def test_exported(f, heads):
         close(got, wanted)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "kernel", "argument"), [("2, n, 4", "4, 9", "hidden"), ("2, 3, 4", "4, n", "kernel")]
+)
+def test_symbols_as_sizes_are_refused_by_name(hidden, kernel, argument):
+    """As tiles are cut for so many tokens and classes; of the features any number will do."""
+
+    def exported(f, hidden, kernel):
+        scope = export.SymbolicScope()
+        h, w = (jax.ShapeDtypeStruct(export.symbolic_shape(s, scope=scope), "float32") for s in (hidden, kernel))
+        return export.export(jax.jit(f))(h, w, jax.ShapeDtypeStruct(h.shape[:-1], "int32"))
+
+    for f in (sl.linear_softmax_cross_entropy, sl.linear_softmax_cross_entropy_sum, sl.linear_token_statistics):
+        with pytest.raises(ValueError, match=f"{f.__name__}: {argument}"):
+            exported(f, hidden, kernel)
+        exported(f, "2, 3, n", "n, 9")
+
+
 # What is easily forgotten -----------------------------------------------------------------------------------------
 
 
