@@ -42,6 +42,10 @@ def undesirable(p, q, beta, kl):
     return sl.kto_loss(p, q, False, beta=beta, kl=kl)
 
 
+def generalized_kl(log_q, t):
+    return sl.generalized_kl_divergence(log_q[None], t[None])
+
+
 # A loss and its arguments; its value, slopes and curvatures, each in one argument alone.
 ENDS = {
     "both answers certain": (orpo, (0, 0, 0.5), 0.5 * LOG_2, (-inf, inf, LOG_2), (-inf, inf, 0)),
@@ -59,6 +63,14 @@ ENDS = {
     "an infinite lead and its target": (ipo, (-1, -inf, 1e30), inf, (inf, -inf, inf), (2, 2, -inf)),
     "a beta of 1e30": (ipo, (-1, -3, 1e30), 4, (4, -4, 0), (2, 2, 0)),
     "a beta of 1e-30": (ipo, (-1, -3, 1e-30), inf, (-1e30, 1e30, -inf), (2, 2, inf)),
+    "a coin beside one that is sure": (
+        sl.bernoulli_kl_from_logits,
+        (0, inf),
+        inf,
+        (-inf, 0.5),
+        (0.25, 0),
+    ),
+    "an infinite measure": (generalized_kl, (0, inf), inf, (-inf, inf), (1, 0)),
     "a target that is hit": (ipo, (-1, -3, 0.25), 0, (0, 0, 0), (2, 2, 128)),
 }
 
@@ -102,6 +114,7 @@ GRIDS = {
     "simpo_loss": (simpo, SCORES, SCORES, BETAS, (0.0, 1.0, LARGEST), (*SHARES, 0.5)),
     "kto_loss": (desirable, SCORES, SCORES, BETAS, (0.0, 1.0, LARGEST)),
     "kto_loss, undesirable": (undesirable, SCORES, SCORES, BETAS, (0.0, 1.0, LARGEST)),
+    "bernoulli_kl_from_logits": (sl.bernoulli_kl_from_logits, (*SCORES, SMALLEST, 50.0), (*SCORES, SMALLEST, 50.0)),
     "bradley_terry_loss": (lambda c, r, m: sl.bradley_terry_loss(c, r, margin=m), SCORES, SCORES, (0.0, 1.0, LARGEST)),
 }
 
