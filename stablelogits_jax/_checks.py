@@ -75,6 +75,8 @@ def ignored(function: str, labels: Any, ignore_index: Any) -> jax.Array | None:
             custom_message=f"{function}: ignore_index must be a number of the labels' type {dtype}, got {ignore_index}",
             exception_type=ValueError,
         )
+        if type(ignore_index) is int:
+            ignore_index = np.asarray(ignore_index, dtype)  # by itself it would be an int32
     return jnp.asarray(labels) == integer(function, "ignore_index", ignore_index, ()).astype(dtype)
 
 
@@ -175,11 +177,21 @@ def some_classes(function: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
     )
 
 
-def not_empty(function: str, name: str, array: jax.Array) -> None:
+def not_empty(function: str, name: str, array: jax.Array, axis: int = -1) -> None:
     chex.assert_equal(
-        array.ndim > 0 and array.shape[-1] > 0,
+        array.ndim > 0 and array.shape[axis] > 0,
         True,
-        custom_message=f"{function}: {name} must have a last axis that is not empty, got shape {array.shape}",
+        custom_message=f"{function}: {name} must have an axis {axis} that is not empty, got shape {array.shape}",
+        exception_type=ValueError,
+    )
+
+
+def known_sizes(function: str, name: str, sizes: tuple, what: str) -> None:
+    """Sizes that are numbers, not symbols of `jax.export`."""
+    chex.assert_equal(
+        all(isinstance(n, int) for n in sizes),
+        True,
+        custom_message=f"{function}: {name} must have as many {what} as a number says, not a symbol, got {sizes}",
         exception_type=ValueError,
     )
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _rows
-from stablelogits_jax._core import masked
+from stablelogits_jax._core import core, define_slopes, masked
 from stablelogits_jax._row_divergence import _tempered
 from stablelogits_jax._univariate import _softplus
 
@@ -63,8 +63,8 @@ def info_nce_loss(
 
     Raises:
         TypeError: the embeddings are not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: the embeddings are not two matrices of one shape, where has another, or a static temperature is
-            not positive.
+        ValueError: the embeddings are not two matrices of one shape, there are no pairs, where has another shape, or a
+            static temperature is not positive.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -77,6 +77,7 @@ def info_nce_loss(
     """
     name = "info_nce_loss"
     products, own, pairs = _scores(name, queries, keys, where, axis_name)
+    _checks.not_empty(name, "queries", products, 0)
     t = _checks.option(name, "temperature", temperature, (), products.dtype, positive=True).reshape(1, 1)
     if pairs is None:
         return _rows.surprisal(_tempered(products, t), own)
@@ -131,7 +132,23 @@ def sigmoid_contrastive_loss(
         _checks.option(name, argument, value, (), products.dtype, low)
         for argument, value, low in (("scale", scale, 0), ("bias", bias, float("-inf")))
     )
-    x = t * products + b
+    x = _paired(products, t.reshape(1, 1), b.reshape(1, 1))
     is_own = jax.lax.broadcasted_iota(own.dtype, x.shape, 1) == own[:, None]
     losses = _softplus(jnp.where(is_own, -x, x))
     return jnp.sum(losses if pairs is None else masked(losses, pairs, 0), -1)
+
+
+@core
+def _paired(products: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """t q k + b, also of products that overflow: without weight at t = 0, and of finite slope in t, as a pair that is
+    told well has a slope of 0, which that is multiplied by."""
+    return jnp.where((scale == 0) & ~jnp.isnan(products), bias, scale * products + bias)
+
+
+_LARGEST = float(jnp.finfo(jnp.float32).max)
+define_slopes(
+    _paired,
+    lambda products, scale, bias: scale,
+    lambda products, scale, bias: jnp.clip(products, -_LARGEST, _LARGEST),
+    lambda products, scale, bias: 1,
+)

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from stablelogits_jax import _checks, _mesh, _rows, _stats
 from stablelogits_jax._bivariate import _soft_cap, _times
 from stablelogits_jax._checks import Axis
-from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._core import core, define_slopes, masked, recomputed
 from stablelogits_jax._mesh import AxisName
 
 
@@ -101,10 +101,19 @@ def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights:
         lost, y = (y > 0) & ~of.mask, masked(jnp.broadcast_to(y, x.shape), of.mask, 0)
     if not _checks.is_zero(label_smoothing):
         s = option(of, "label_smoothing", label_smoothing, high=1)[..., None]
-        y = (1 - s) * y + s * uniform(x, of.mask, of.axis_name)
+        y = _mixed(y, s, uniform(x, of.mask, of.axis_name))
     if weights is not None:
         y = _class_weights(of, weights) * y
     return y if lost is None else masked(y, ~lost, 1)
+
+
+@core
+def _mixed(y: jax.Array, s: jax.Array, u: jax.Array) -> jax.Array:
+    """(1 - s) y + s u, of one slope in s: of two, one of 0 beside an infinite loss would be NaN"""
+    return (1 - s) * y + s * u
+
+
+define_slopes(_mixed, lambda y, s, u: 1 - s, lambda y, s, u: u - y, lambda y, s, u: s)
 
 
 def _class_weights(of: Examples, weights: ArrayLike) -> jax.Array:
@@ -154,7 +163,8 @@ def smoothed(
     label_smoothing: ArrayLike,
     weights: ArrayLike | None,
 ) -> Callable[[jax.Array], jax.Array]:
-    """(1 - s) w hard(x, label) + s soft(x, w / K), without a one-hot array."""
+    """(1 - s) w hard(x, label) + soft(x, s w / K), without a one-hot array. An infinite loss is multiplied once, by all
+    of its factors: where they are 0 it is absent, in slopes too."""
     dtype = _checks.compute_type(of.x.dtype)
     w = None if weights is None else _class_weights(of, weights)
     of_label = None
@@ -167,13 +177,12 @@ def smoothed(
 
     def loss(x: jax.Array) -> jax.Array:
         y = hard(x, labels)
-        if of_label is not None:
-            y = _times(of_label, y)
         if _checks.is_zero(label_smoothing):
-            return y
+            return y if of_label is None else _times(of_label, y)
         s = option(of, "label_smoothing", label_smoothing, high=1)
+        kept = 1 - s if of_label is None else (1 - s) * of_label
         share = uniform(x, of.mask, of.axis_name)
         share = share if w is None else w * share
-        return _times(1 - s, y) + _times(s, soft(x, share))
+        return _times(kept, y) + soft(x, s[..., None] * share)
 
     return loss

@@ -67,8 +67,8 @@ def linear_softmax_cross_entropy(
     Raises:
         TypeError: hidden, kernel or bias are not float64, float32, bfloat16 or float16, the labels,
             ignore_index or memory_limit not integers, or where is not boolean.
-        ValueError: shapes do not go together, vocab_axis or a static option is out of range, or memory_limit is too
-            small for the smallest tile.
+        ValueError: shapes do not go together, tokens or classes are symbols of `jax.export` in number, vocab_axis or a
+            static option is out of range, or memory_limit is too small for the smallest tile.
 
     Example:
         >>> import jax, jax.numpy as jnp, stablelogits_jax as sl
@@ -149,8 +149,8 @@ def linear_softmax_cross_entropy_sum(
     Raises:
         TypeError: hidden, kernel or bias are not float64, float32, bfloat16 or float16, the labels or ignore_index not
             integers, where is not boolean, or token_weights are not real.
-        ValueError: shapes do not go together, vocab_axis or a static option is out of range, or memory_limit is too
-            small for a few tokens.
+        ValueError: shapes do not go together, tokens or classes are symbols of `jax.export` in number, vocab_axis or a
+            static option is out of range, or memory_limit is too small for a few tokens.
 
     Example:
         >>> import jax, jax.numpy as jnp, stablelogits_jax as sl
@@ -235,8 +235,8 @@ def linear_token_statistics(
     Raises:
         TypeError: hidden, kernel or bias are not float64, float32, bfloat16 or float16, the labels,
             ignore_index or memory_limit not integers, or where is not boolean.
-        ValueError: shapes do not go together, vocab_axis or a static option is out of range, or memory_limit is too
-            small for the smallest tile.
+        ValueError: shapes do not go together, tokens or classes are symbols of `jax.export` in number, vocab_axis or a
+            static option is out of range, or memory_limit is too small for the smallest tile.
 
     Example:
         >>> import jax, jax.numpy as jnp, stablelogits_jax as sl

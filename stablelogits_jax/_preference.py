@@ -15,8 +15,8 @@ from stablelogits_jax import _checks
 from stablelogits_jax._bivariate import _difference, _log_ratio, _times
 from stablelogits_jax._closed import _complement, _exp, _expm1
 from stablelogits_jax._core import core, define_slopes
-from stablelogits_jax._double_float import in_one_loop, plus, two_sum
-from stablelogits_jax._univariate import _bell, _one_plus_bose, _sigmoid, _softplus
+from stablelogits_jax._leads import _lead, _surprise
+from stablelogits_jax._univariate import _one_plus_bose, _softplus
 
 
 def _of_one_shape(function: str, **arguments: ArrayLike) -> list[jax.Array]:
@@ -25,67 +25,6 @@ def _of_one_shape(function: str, **arguments: ArrayLike) -> list[jax.Array]:
     for name, array in zip(arguments, arrays, strict=True):
         _checks.require_shape(function, name, array.shape, arrays[0].shape)
     return arrays
-
-
-# The lead of an answer over the other -------------------------------------------------------------------------------
-
-
-@core
-def _lead(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:
-    """(a - b) - (c - d)
-    (1) as written        long answers have large log-probabilities and small differences: three roundings
-    (2) the two differences and their sum as pairs, rounded once; of the pairs' tails the sum is a pair too, as what
-        the heads leave may be no larger
-    (3) by quarters, where a difference overflows; a and b at one infinity differ by 0, and so do c and d
-    """
-    first, second = two_sum(a, -b), two_sum(d, -c)
-    heads, tails = two_sum(first.head, second.head), two_sum(first.tail, second.tail)
-    exact = plus(heads, tails).rounded()
-    quarters = _difference.closed(a / 4, b / 4) - _difference.closed(c / 4, d / 4)
-    return jnp.where(jnp.isfinite(exact), exact, 4 * quarters)
-
-
-define_slopes(_lead, lambda *_: 1, lambda *_: -1, lambda *_: -1, lambda *_: 1)
-
-
-def _score(lead: jax.Array, beta: jax.Array, margin: jax.Array) -> jax.Array:
-    return _difference(_times(beta, lead), margin)
-
-
-@core
-def _surprise(lead: jax.Array, beta: jax.Array, margin: jax.Array, tilt: jax.Array) -> jax.Array:
-    """softplus(-z) + t z with z = beta lead - margin; with t = s it is (1 - s) softplus(-z) + s softplus(z).
-
-    Its terms are softplus(-|z|), and |z| times t or 1 - t: both are finite or +inf, and a t of 0 costs nothing.
-    """
-    z = _score(lead, beta, margin)
-    size = jnp.abs(z)
-    return in_one_loop(z, _softplus(-size) + _times(jnp.where(z >= 0, tilt, 1 - tilt), size))
-
-
-@core
-def _doubt(lead: jax.Array, beta: jax.Array, margin: jax.Array) -> jax.Array:
-    """sigmoid(-z)"""
-    return _sigmoid(-_score(lead, beta, margin))
-
-
-def _pull(lead: jax.Array, beta: jax.Array, margin: jax.Array, tilt: jax.Array) -> jax.Array:
-    return _doubt(lead, beta, margin) - tilt
-
-
-define_slopes(  # a pull of 0 has no slope, also in an infinite lead or in beta beside one
-    _surprise,
-    lambda lead, beta, margin, tilt: -_times(beta, _pull(lead, beta, margin, tilt)),
-    lambda lead, beta, margin, tilt: -_times(lead, _pull(lead, beta, margin, tilt)),
-    _pull,
-    lambda lead, beta, margin, tilt: _score(lead, beta, margin),
-)
-define_slopes(
-    _doubt,
-    lambda lead, beta, margin: -_times(beta, _bell(_score(lead, beta, margin))),
-    lambda lead, beta, margin: -_times(lead, _bell(_score(lead, beta, margin))),
-    lambda lead, beta, margin: _bell(_score(lead, beta, margin)),
-)
 
 
 def bradley_terry_loss(chosen: ArrayLike, rejected: ArrayLike, *, margin: ArrayLike = 0.0) -> jax.Array:
@@ -203,19 +142,20 @@ def _pull_up(c: jax.Array, r: jax.Array, beta: jax.Array) -> jax.Array:
 @core
 def _push_down(c: jax.Array, r: jax.Array, beta: jax.Array) -> jax.Array:
     """beta sigmoid(-d) / (1 - p_r), the slope in r. XLA would make one quotient of two, over a product that may be
-    flushed."""
+    flushed. Equal odds are so also where 1 - p is 0 in both."""
     ours, theirs, _ = _cross(c, r)
-    return _times(beta, theirs / (ours + theirs) * _one_plus_bose(-r))
+    other = jnp.where(ours == theirs, 0.5, theirs / (ours + theirs))
+    return _times(beta, other * _one_plus_bose(-r))
 
 
 def _mixed(c: jax.Array, r: jax.Array, beta: jax.Array) -> jax.Array:
     """beta sigmoid(d) sigmoid(-d) / ((1 - p_c) (1 - p_r)), minus the slope in both"""
-    return _pull_up(c, r, beta) * _pull_up(r, c, jnp.ones_like(beta))
+    return _times(_pull_up(c, r, beta), _pull_up(r, c, jnp.ones_like(beta)))
 
 
 def _share(c: jax.Array, r: jax.Array, beta: jax.Array) -> jax.Array:
-    """sigmoid(d)"""
-    return _complement(r) * _pull_up(r, c, jnp.ones_like(beta))
+    """sigmoid(d), and 0 for two answers that are certain, where what it is beside is infinite"""
+    return _times(_complement(r), _pull_up(r, c, jnp.ones_like(beta)))
 
 
 def _for_one(f: Callable) -> Callable:
@@ -230,14 +170,14 @@ define_slopes(
 )
 define_slopes(  # bell(d) / (1 - p_c)^2 - sigmoid(-d) p_c / (1 - p_c)^2 would cancel where p_c is near 1
     _pull_up,
-    lambda c, r, beta: _pull_up(c, r, beta) * (jnp.exp(c) * _for_one(_pull_up)(c, r, beta) - _share(c, r, beta)),
+    lambda c, r, beta: _times(_pull_up(c, r, beta), jnp.exp(c) * _for_one(_pull_up)(c, r, beta) - _share(c, r, beta)),
     _mixed,
     _for_one(_pull_up),
 )
 define_slopes(
     _push_down,
     lambda c, r, beta: -_mixed(c, r, beta),
-    lambda c, r, beta: _push_down(c, r, beta) * ((_share(c, r, beta) + jnp.exp(r)) * _one_plus_bose(-r)),
+    lambda c, r, beta: _times(_push_down(c, r, beta), (_share(c, r, beta) + jnp.exp(r)) * _one_plus_bose(-r)),
     _for_one(_push_down),
 )
 

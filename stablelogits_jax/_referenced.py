@@ -8,7 +8,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
-from stablelogits_jax._preference import _doubt, _lead, _of_one_shape, _surprise
+from stablelogits_jax._bivariate import _times
+from stablelogits_jax._core import core, define_slopes
+from stablelogits_jax._leads import _doubt, _lead, _surprise
+from stablelogits_jax._preference import _of_one_shape
 
 
 def _lead_of_policy(
@@ -80,7 +83,15 @@ def dpo_loss(
     half = h.dtype.type(0.5)
     most = np.nextafter(half, 0) if robust else half  # of the type, in which the option is rounded
     s = _checks.option(name, "label_smoothing", label_smoothing, h.shape, h.dtype, 0, most)
-    return _surprise(h, b, jnp.zeros_like(b), -s / (1 - 2 * s) if robust else s)
+    return _surprise(h, b, jnp.zeros_like(b), _turned(s) if robust else s)
+
+
+@core
+def _turned(s: jax.Array) -> jax.Array:
+    return -s / (1 - 2 * s)
+
+
+define_slopes(_turned, lambda s: -1 / (1 - 2 * s) ** 2)  # one term: of two, beside an infinite lead one may be NaN
 
 
 def ipo_loss(
@@ -124,7 +135,33 @@ def ipo_loss(
     name = "ipo_loss"
     h = _lead_of_policy(name, chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     b = _checks.option(name, "beta", beta, h.shape, h.dtype, positive=True)
-    return (h - 0.5 / b) ** 2
+    return _from_target(h, b)
+
+
+@core
+def _from_target(h: jax.Array, beta: jax.Array) -> jax.Array:
+    """(h - u / 2)^2 with u = 1 / beta"""
+    return (h - 0.5 / beta) ** 2
+
+
+@core
+def _target_slope(h: jax.Array, beta: jax.Array) -> jax.Array:
+    """(h - u / 2) u^2, in beta, where the square may be flushed or infinite"""
+    return _over(h - 0.5 / beta, beta, 2)
+
+
+def _over(x: jax.Array, beta: jax.Array, power: int) -> jax.Array:
+    for _ in range(power):
+        x = _times(x, 1 / beta)
+    return x
+
+
+define_slopes(_from_target, lambda h, beta: 2 * (h - 0.5 / beta), _target_slope)
+define_slopes(
+    _target_slope,
+    lambda h, beta: _over(jnp.ones_like(h), beta, 2),
+    lambda h, beta: 2 * _over(0.75 / beta - h, beta, 3),
+)
 
 
 def kto_loss(

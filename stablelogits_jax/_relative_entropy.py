@@ -10,7 +10,7 @@ from stablelogits_jax._bivariate import _difference, _ratio, _times
 from stablelogits_jax._closed import _exp, _expm1_by_series, _log1p, _phi_over_square
 from stablelogits_jax._core import core, define_slopes
 from stablelogits_jax._double_float import in_one_loop
-from stablelogits_jax._univariate import _bell, _log, _log_times_e, _sigmoid, _softplus
+from stablelogits_jax._univariate import _bell, _bell_slope, _log, _log_times_e, _sigmoid, _softplus
 
 
 def _phi(p: jax.Array, d: jax.Array, more: jax.Array) -> jax.Array:
@@ -46,6 +46,7 @@ def _generalized_kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
     """t (log t - log q) + q - t = t phi(log q - log t)"""
     d, q = _difference.closed(log_q, jnp.log(t)), _exp_anew(log_q)
     beyond = (q == jnp.inf) & (t >= 0) & ((d > 1) | (log_q == jnp.inf))  # where t d may be, too
+    beyond = beyond | (t == jnp.inf) & (log_q < jnp.inf)
     return jnp.where(beyond, jnp.inf, _phi(t, d, q - t))
 
 
@@ -216,8 +217,21 @@ def _bernoulli_kl(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 define_slopes(_sigmoid_difference, lambda a, b: _bell(a), lambda a, b: -_bell(b))
+
+
+@core
+def _kl_slope(x: jax.Array, y: jax.Array) -> jax.Array:
+    """(x - y) sigmoid(x) sigmoid(-x), of whose factors one may be infinite where another, or its slope, is 0"""
+    return _times.closed(_bell(x), _difference.closed(x, y))
+
+
+define_slopes(
+    _kl_slope,
+    lambda x, y: _times(_bell_slope(x), _difference(x, y)) + _bell(x),
+    lambda x, y: -_bell(x),
+)
 define_slopes(
     _bernoulli_kl,
-    lambda x, y: _times(_bell(x), _difference(x, y)),
+    _kl_slope,
     lambda x, y: _sigmoid_difference(y, x),
 )

@@ -130,7 +130,7 @@ def tile_tangent(
     if of.entropy is not None:
         log_p = jnp.where(hot, _log1p(-doubt), _log_share(z, log_total, top))
         entropy = -jnp.sum(p * (log_p + of.entropy[:, None]) * z_dot, -1)
-    by_p = p * z_dot
+    by_p = p * jnp.where(p == 0, 0, z_dot)  # also of what has an infinite slope, as a z-loss beside +inf
     in_doubt = jnp.sum(jnp.where(hot, 0, by_p) - doubt * by_p, -1)
     return Tokens(jnp.sum(miss * z_dot, -1), jnp.sum(by_p, -1), in_doubt, None, None, shared, entropy)
 

@@ -144,6 +144,8 @@ def laid_out(
     _checks.require_shape(
         function, "hidden", h.shape, (*h.shape[:-1], features), f" beside a kernel of shape {w.shape}"
     )
+    _checks.known_sizes(function, "hidden", h.shape[:-1], "tokens")
+    _checks.known_sizes(function, "kernel", (classes,), "classes")
     b = None
     if bias is not None:
         (b,), _ = _checks.floating(function, bias=bias)

@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax import _mesh
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._core import masked
+from stablelogits_jax._core import core, define_slopes, masked
 from stablelogits_jax._vocabulary import tile_tangent, tokens
 from stablelogits_jax._vocabulary_tiles import (
     Columns,
@@ -50,8 +50,21 @@ def losses(of: Tokens, terms: Terms) -> jax.Array:
     if terms.smoothing is not None and of.shared is not None:
         y = _times(1 - terms.smoothing, y) + _times(terms.smoothing, of.shared)
     if terms.z_loss is not None:
-        y = y + _times(_times(terms.z_loss, log_normalizer(of)), log_normalizer(of))
+        y = y + _z_term(terms.z_loss, log_normalizer(of))
     return y
+
+
+@core
+def _z_term(z: jax.Array, log_normalizer: jax.Array) -> jax.Array:
+    """z logsumexp^2, and 0 for a z of 0, whose slope is the square"""
+    return _times.closed(_times.closed(z, log_normalizer), log_normalizer)
+
+
+define_slopes(
+    _z_term,
+    lambda z, log_normalizer: log_normalizer**2,
+    lambda z, log_normalizer: 2 * _times(z, log_normalizer),
+)
 
 
 def log_normalizer(of: Tokens) -> jax.Array:

@@ -58,6 +58,7 @@ CASES = [
     (ValueError, "ordinal_cross_entropy where", lambda f: f(X[0], LABEL[:3], CUTS, where=KEEP)),
     (TypeError, "ordinal_cross_entropy ignore_index", lambda f: f(X[0], LABEL[:3], CUTS, ignore_index=1.0)),
     (ValueError, "info_nce_loss queries", lambda f: f(X[0], X[0])),
+    (ValueError, "info_nce_loss queries", lambda f: f(X[:0], X[:0])),
     (ValueError, "info_nce_loss keys", lambda f: f(X, X[:3])),
     (ValueError, "info_nce_loss temperature", lambda f: f(X, X, temperature=0.0)),
     (ValueError, "info_nce_loss temperature", lambda f: f(X, X, temperature=jnp.ones(4))),

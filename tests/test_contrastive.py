@@ -83,3 +83,22 @@ def test_two_pairs_are_sigmoids():
     x = 2 * QUERIES[:2] @ KEYS[:2].T
     wanted = sl.softplus(jnp.array([x[0, 1] - x[0, 0], x[1, 0] - x[1, 1]]))
     np.testing.assert_allclose(LOSSES[0](QUERIES[:2], KEYS[:2]), wanted, rtol=1e-5)
+
+
+def test_products_that_overflow():
+    """They count for nothing at a scale of 0, and in no slope of a pair that is told well."""
+
+    def loss(scale, side):
+        return jnp.sum(LOSS(side * FAR, FAR, scale=scale, bias=-1.0))
+
+    for scale, side, value, slope in ((0.0, 1.0, BY_BIAS, -np.inf), (0.5, 1.0, 2 * np.log1p(np.exp(-1)), 0.0)):
+        got, *slopes = jax.jit(lambda *of: (loss(*of), *jax.grad(loss, (0, 1))(*of)))(scale, side)
+        np.testing.assert_allclose(got, value, rtol=1e-6)
+        np.testing.assert_array_equal(slopes, [slope, 0])
+        assert not np.isnan(jax.jit(jax.hessian(loss))(scale, side))
+    assert np.isnan(loss(0.0, jnp.nan))
+    assert loss(0.5, -1.0) == jnp.inf
+
+
+LOSS, FAR = sl.sigmoid_contrastive_loss, jnp.array([[1e30, 0.0], [0.0, 1e30]])
+BY_BIAS = 2 * np.log1p(np.exp(1)) + 2 * np.log1p(np.exp(-1))

@@ -1,5 +1,6 @@
 """Inputs that were once wrong, found by search: each beside what is right there."""
 
+from functools import partial
 from math import inf, log, nan
 
 import jax
@@ -34,6 +35,11 @@ def in_factors(b, x=(0.0, 1.0)):
     return sl.logsumexp(A(x), b=b)
 
 
+ABSENT = A([0.0, -inf, 1.0])
+WEIGHTED = (
+    lambda x, w, s: INTEGER(x, 0, weights=w, label_smoothing=s),
+    lambda x, w, s: DENSE(x, A([1.0, 0.0, 0.0]), weights=w, label_smoothing=s),
+)
 SURE = A([120.0, 0.0])
 CORNERS = {
     "a target of 0 and its prediction": (
@@ -125,6 +131,18 @@ CORNERS = {
         lambda: grad(lambda w: INTEGER(TWO, A([0, -1]), weights=w, where=FIRST).sum())(A([1.0, 1.0])),
         [LOSS, 0],
     ),
+    "weights, an absent class and no smoothing": (
+        lambda: [grad(partial(f, ABSENT))(A([1.0, 2.0, 3.0]), A(0.0)) for f in WEIGHTED],
+        [[LOSS, 0, 0]] * 2,
+    ),
+    "smoothing, an absent class and none": (
+        lambda: [grad(partial(f, ABSENT), 1)(A([1.0, 2.0, 3.0]), A(0.0)) for f in WEIGHTED],
+        (LOSS + 3 * (LOSS - 1)) / 3 - LOSS,
+    ),
+    "smoothing beside an absent class": (
+        lambda: [grad(partial(f, ABSENT), 1)(A([1.0, 2.0, 3.0]), A(0.5)) for f in WEIGHTED],
+        inf,
+    ),
     "smoothed masked labels": (
         lambda: grad(lambda a: sl.smooth_labels(A([1.0, 0.0, nan]), a, where=A([True, True, False])).sum())(0.1),
         0,
@@ -172,4 +190,5 @@ CORNERS = {
 @pytest.mark.parametrize("name", CORNERS)
 def test_corner(name):
     call, wanted = CORNERS[name]
-    np.testing.assert_allclose(call(), np.broadcast_to(wanted, jnp.shape(call())), rtol=2e-6, atol=0)
+    got = np.asarray(call())
+    np.testing.assert_allclose(got, np.broadcast_to(wanted, got.shape), rtol=2e-6, atol=0)

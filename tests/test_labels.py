@@ -1,5 +1,7 @@
 """Integer labels: out of range NaN, `ignore_index` 0, every integer type, several class axes."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +59,25 @@ def test_ignored(index):
         assert jnp.all(got[::2] == 0)
         assert jnp.all(jnp.isfinite(got[1::2]))
         assert jnp.all(got[1::2] != 0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "int32", "uint32"])
+def test_ignored_at_the_ends_of_a_type(kind):
+    """The largest and the smallest number of the labels' type are ignored; others are refused, in every loss."""
+    hidden, kernel = jnp.ones((8, 2)), jnp.ones((2, 4))
+    losses = (
+        lambda y, i: sl.softmax_cross_entropy_with_integer_labels(X, y, ignore_index=i),
+        lambda y, i: sl.ordinal_cross_entropy(X[:, 0], y, jnp.arange(3.0), ignore_index=i),
+        lambda y, i: sl.linear_softmax_cross_entropy(hidden, kernel, y, ignore_index=i),
+    )
+    ends = np.iinfo(kind)
+    for f, index in product(losses, (ends.max, ends.min)):
+        labels = np.array([1, index, 2, 3, index, 2, 3, 1], kind)
+        for given in (int(index), np.asarray(index, kind)):
+            np.testing.assert_array_equal(f(labels, given) == 0, labels == index)
+        for beyond in (ends.max + 1, ends.min - 1):
+            with pytest.raises(ValueError, match="ignore_index"):
+                f(labels, int(beyond))
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "int32", "uint32"])

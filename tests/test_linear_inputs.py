@@ -77,6 +77,23 @@ def test_exported(f, heads):
         close(got, wanted)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "kernel", "argument"), [("2, n, 4", "4, 9", "hidden"), ("2, 3, 4", "4, n", "kernel")]
+)
+def test_symbols_as_sizes_are_refused_by_name(hidden, kernel, argument):
+    """As tiles are cut for so many tokens and classes; of the features any number will do."""
+
+    def exported(f, hidden, kernel):
+        scope = export.SymbolicScope()
+        h, w = (jax.ShapeDtypeStruct(export.symbolic_shape(s, scope=scope), "float32") for s in (hidden, kernel))
+        return export.export(jax.jit(f))(h, w, jax.ShapeDtypeStruct(h.shape[:-1], "int32"))
+
+    for f in (sl.linear_softmax_cross_entropy, sl.linear_softmax_cross_entropy_sum, sl.linear_token_statistics):
+        with pytest.raises(ValueError, match=f"{f.__name__}: {argument}"):
+            exported(f, hidden, kernel)
+        exported(f, "2, 3, n", "n, 9")
+
+
 # What is easily forgotten -----------------------------------------------------------------------------------------
 
 
@@ -149,3 +166,22 @@ def test_nan_reaches_every_statistic():
     hidden = jnp.array([[jnp.nan, 1.0], [1.0, 1.0]])
     for got in sl.linear_token_statistics(hidden, jnp.ones((2, 3)), jnp.array([1, 1])):
         assert np.isnan(got).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("f", [sl.linear_softmax_cross_entropy, sl.linear_softmax_cross_entropy_sum])
+def test_z_loss_of_an_infinite_logit(f):
+    """As of rows: an infinite slope in that class, and in z, also at 0; none in the others."""
+    hidden, kernel, labels = jnp.zeros((2, 3)), jnp.zeros((3, 4)), jnp.array([0, 1])
+    bias = jnp.array([0.0, jnp.inf, 0.0, -jnp.inf])
+
+    def ours(bias, z):
+        return jnp.sum(f(hidden, kernel, labels, bias=bias, z_loss=z))
+
+    def rows(bias, z):
+        return jnp.sum(sl.softmax_cross_entropy_with_integer_labels(hidden @ kernel + bias[None], labels, z_loss=z))
+
+    for z in (0.0, 0.5):
+        got, wanted = (jax.jit(jax.value_and_grad(g, (0, 1)))(bias, z) for g in (ours, rows))
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert not np.any(np.isnan(a))

@@ -25,6 +25,7 @@ FLOORS = (
         "_bivariate",
         "_relative_entropy",
         "_surprisals",
+        "_leads",
         "_elementary",
         "_pairwise",
     ),
