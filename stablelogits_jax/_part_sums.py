@@ -41,9 +41,8 @@ def _sum_of_parts(f: Callable, rows: tuple[jax.Array, ...], options: tuple[jax.A
     if parts[0].ndim > rows[0].ndim:
         options = tuple(a[..., None] for a in options)
     n = parts[0].shape[-1]
-    width = next(
-        (unit * max(1, n // (4 * unit)) for unit in _stats.UNITS if _stats.is_long(parts[0]) and n >= 2 * unit), n
-    )
+    whole_rows = not isinstance(n, int) or rows[0].shape[-1] < 2 * _stats.PART  # a short array is in a cache
+    width = n if whole_rows else next((unit * max(1, n // (4 * unit)) for unit in _stats.UNITS if n >= 2 * unit), n)
 
     def pieces(*ends: int) -> jax.Array:
         terms = [f(*(x[..., a:b] for x in parts), *options) for a, b in pairwise(ends)]

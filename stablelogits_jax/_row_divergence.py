@@ -186,7 +186,7 @@ def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     x, t = masked(x, ~(above & (x == jnp.inf)), 0), masked(t, ~above, 0)
     largest = float(jnp.finfo(x.dtype).max)
     huge = jnp.any((largest / 8 < jnp.maximum(_size(x), _size(t))), -1, keepdims=True)
-    part = jnp.where(huge, 0.125, 1)
+    part = jnp.where(huge, jnp.asarray(0.125, x.dtype), 1)
     e = _centred(part * x, part * t, jax.lax.stop_gradient(_rows.softmax(z)))
     e = jnp.where(huge & jnp.isfinite(e), jnp.clip(e, -largest / 8, largest / 8), e) / part
     return _softmax_slope(z, e)
