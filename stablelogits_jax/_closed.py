@@ -9,7 +9,7 @@ import numpy as np
 
 from stablelogits_jax import _log_kernels
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import fast_two_sum, opaque, polynomial, square_in_parts
+from stablelogits_jax._double_float import at_least, at_most, fast_two_sum, opaque, polynomial, square_in_parts
 from stablelogits_jax._exp_log import normalized
 from stablelogits_jax._series import LN_2, economized
 
@@ -85,6 +85,52 @@ def _phi_over_square(d: jax.Array) -> jax.Array:
 def _expm1_by_series(d: jax.Array) -> jax.Array:
     """exp(d) - 1 in the series of the divergences; XLA:CPU's, which `_expm1` takes in float32, is 5 ulp off there."""
     return jnp.where(jnp.abs(d) < 1, d + d * d * _phi_over_square(d), jnp.exp(d) - 1)
+
+
+def _exp_and_excess(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """exp(x), and exp(x) - 1. exp(x) = 2^k (1 + r + r^2 c(r)) with x = k log 2 + r; in one loop with
+    what is made of it, which XLA:CPU's own exponential is not, and 0 where 2^k is subnormal."""
+    info, square = jnp.finfo(x.dtype), _EXP_SQUARE[x.dtype.itemsize == 8]
+    x = at_most((info.maxexp + 0.4) * float(LN_2), at_least((info.minexp - 1) * float(LN_2), x))
+    k = at_most(info.maxexp - 1, jnp.round(x * (1 / float(LN_2))))
+    r = (x - k * LN_2_UPPER) - k * LN_2_LOWER
+    y = r + r * r * _horner(square, r)
+    bits = jnp.dtype(f"int{info.bits}")
+    scale = jax.lax.bitcast_convert_type((k.astype(bits) + (info.maxexp - 1)) << info.nmant, x.dtype)
+    return scale + scale * y, (scale - 1) + scale * y
+
+
+def _log_of_sum(f: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log f, and psi = s - log f, of a positive f = 1 + s, of which each has digits that the other lacks: for
+    f = 2^k (1 + g), 1 / sqrt(2) < 1 + g < sqrt(2), and r = g / (2 + g)
+
+        psi(g) = g - 2 atanh(r) = g r - r^3 c(r^2)        as g - 2 r = g r; and g = s for k = 0
+        log f = k log 2 + g - psi(g)
+        psi(s) = psi(g) + (s - k log 2 - g)
+    """
+    info, cubic = jnp.finfo(f.dtype), _ATANH_CUBIC[f.dtype.itemsize == 8]
+    bits = jnp.dtype(f"int{info.bits}")
+    least = np.asarray(0.5**0.5, f.dtype).view(bits)
+    of_f = jax.lax.bitcast_convert_type(f, bits)
+    k = (of_f - least) >> info.nmant
+    g = jnp.where(k == 0, s, jax.lax.bitcast_convert_type(of_f - (k << info.nmant), f.dtype) - 1)
+    r = jnp.maximum(g / (2 + g), -1)  # which is below 1 / 5: a quotient that is used twice would be written out
+    high, low = k.astype(f.dtype) * LN_2_UPPER, k.astype(f.dtype) * LN_2_LOWER
+    psi = g * r - r * r * r * _horner(cubic, r * r)
+    return high + (g - (psi - low)), jnp.where(k == 0, psi, (((s - high) - g) - low) + psi)
+
+
+def _horner(c: list[float], x: jax.Array) -> jax.Array:
+    y = jnp.full_like(x, c[-1])
+    for a in c[-2::-1]:
+        y = y * x + a
+    return y
+
+
+LN_2_UPPER = 0.693145751953125  # k of it is exact
+LN_2_LOWER = float(LN_2 - Decimal(LN_2_UPPER))
+_EXP_SQUARE = [economized([1 / Decimal(factorial(n)) for n in range(2, 30)], n, -0.347, 0.347) for n in (5, 12)]
+_ATANH_CUBIC = [economized([Decimal(2) / (2 * j + 3) for j in range(40)], n, 0, 0.0295) for n in (3, 9)]
 
 
 def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from stablelogits_jax import _checks, _relative_entropy, _stats
 from stablelogits_jax._checks import Axis, as_type, compute_type
 from stablelogits_jax._core import masked, recomputed, wide
+from stablelogits_jax._part_sums import sum_of
 
 
 def _with_targets(
@@ -53,7 +54,7 @@ def _sum_over(
     @recomputed
     def total(log_q: jax.Array, targets: jax.Array, *options: jax.Array) -> jax.Array:
         rows = (_stats.flatten(wide(jnp.broadcast_to(x, shape)), axes) for x in (targets, log_q))
-        return jnp.sum(part(*rows, *(a[..., None] for a in options)), -1)
+        return sum_of(part)(*rows, *(a[..., None] for a in options))
 
     return total(log_q, targets, *options)
 

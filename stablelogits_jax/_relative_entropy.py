@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax._bivariate import _difference, _ratio, _times
-from stablelogits_jax._closed import _exp, _expm1_by_series, _log1p, _phi_over_square
+from stablelogits_jax._closed import _exp, _exp_and_excess, _expm1_by_series, _log_of_sum, _phi_over_square
 from stablelogits_jax._core import core, define_slopes
-from stablelogits_jax._double_float import in_one_loop
+from stablelogits_jax._double_float import at_least
 from stablelogits_jax._univariate import _bell, _bell_slope, _log, _log_times_e, _sigmoid, _softplus
 
 
@@ -76,16 +76,12 @@ define_slopes(
 
 
 def _log_mean(d: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """log(a + b exp(d)) for a + b = 1. Both are given, as neither is right as 1 minus the other:
-
-    (1) log(a + b exp(d))        cancels near d = 0
-    (2) log1p(b (exp(d) - 1))        cancels where the sum is small: then it is (1)
-    Beyond d = 80, where the exponential is about to overflow, exp(d - 80) is taken out.
-    """
+    """log(a + b exp(d)) for a + b = 1. Both are given, as neither is right as 1 minus the other. Beyond d = 80, where
+    the exponential is about to overflow, exp(d - 80) is taken out."""
     far = jnp.maximum(d - 80, 0)
-    more = b * _expm1_by_series(jnp.minimum(d, 80))
-    total = a * jnp.exp(-far) + b * jnp.exp(jnp.minimum(d, 80))
-    y = jnp.where((more > -0.5) & (d < 80), _log1p(more), jnp.log(total) + far)
+    e, more = _exp_and_excess(jnp.minimum(d, 80))
+    total = a * _exp_and_excess(-far)[0] + b * e
+    y = _log_of_sum(total, jnp.where(far > 0, total - 1, b * more))[0] + far
     return jnp.where(b == 0, 0, y)
 
 
@@ -146,25 +142,37 @@ define_slopes(_second_share, lambda *x: -_of_shares(*x), _of_shares, lambda *x: 
 define_slopes(_contrast, _product, lambda *x: -_product(*x), lambda *x: -_contrast(*x) * _contrast(*x))
 
 
-def _to_mixture(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """p phi(u) and q phi(v)"""
-    p, q = jnp.exp(log_p), jnp.exp(log_q)
-    first = _phi(p, _log_over_first.closed(log_p, log_q, b), (1 - b) * (q - p))
-    return first, _phi(q, _log_over_second.closed(log_p, log_q, b), b * (p - q))
+def _to_mixture(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+    """p phi(u) and q phi(v), that of the larger of p and q first, and their weights. With h the larger, of weight w,
+    and l = h e of weight v, f = m / h = 1 - v (1 - e), t = 1 - l / m = w (1 - e) / f and psi(s) = s - log(1 + s):
+
+    (1) m - h - h u and m - l - l v        cancel near p = q
+    (2) h psi(f - 1) and m (t^2 - (l / m) psi(-t))        which is l phi(v) with nothing in it that overflows
+    """
+    first_is_high, least = log_p > log_q, float(jnp.finfo(log_p.dtype).min)
+    high = at_least(least, jnp.where(first_is_high, log_p, log_q))
+    low = at_least(least, jnp.where(first_is_high, log_q, log_p))
+    w, v = jnp.where(first_is_high, b, 1 - b), jnp.where(first_is_high, 1 - b, b)
+    (h, _), (e, more) = _exp_and_excess(high), _exp_and_excess(low - high)
+    f = jnp.maximum(w + v * e, float(jnp.finfo(h.dtype).tiny))
+    inverse = jnp.maximum(1 / f, 0)  # or XLA would write out a quotient that is used twice
+    t, share = -w * more * inverse, e * inverse
+    second = t * t - share * _log_of_sum(share, -t)[1]
+    return h * _log_of_sum(f, v * more)[1], h * (f * second), w, v
 
 
 @core
 def _js(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
     """b p log(p / m) + (1 - b) q log(q / m) = b p phi(u) + (1 - b) q phi(v): what is not logarithm adds up to 0."""
-    first, second = _to_mixture(log_p, log_q, b)
-    return in_one_loop(log_p, _times(b, first) + _times(1 - b, second))
+    first, second, w, v = _to_mixture(log_p, log_q, b)
+    return w * first + v * second
 
 
 @core
 def _js_in_weight(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
     """p phi(u) - q phi(v) = p log(p / m) - q log(q / m) - p + q"""
-    first, second = _to_mixture(log_p, log_q, b)
-    return first - second
+    first, second, *_ = _to_mixture(log_p, log_q, b)
+    return jnp.where(log_p > log_q, first - second, second - first)
 
 
 define_slopes(

@@ -67,10 +67,11 @@ def _centred_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 @jax.custom_jvp
 def _tempered(x: jax.Array, temperature: jax.Array) -> jax.Array:
-    """(x - top) / T, which for every softmax is x / T"""
+    """(x - top) / T, which for every softmax is x / T. A T of inf, by which no -inf is divided, is F / 8: the inverse
+    of F is subnormal."""
     x = _stats._rounded(x)
     top = as_type(jnp.max(x, -1, keepdims=True), temperature.dtype)
-    return _stats._shift(x, top) / temperature
+    return _stats._shift(x, top) / jnp.minimum(temperature, float(jnp.finfo(temperature.dtype).max) / 8)
 
 
 @partial(_tempered.defjvp, symbolic_zeros=True)
@@ -177,12 +178,22 @@ def _softmax_slope(z: jax.Array, z_dot: jax.Array) -> jax.Array:
 
 
 def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
-    """p e, the slope of p along d. Classes of +inf compare as equal finite ones, beside which no other has a weight."""
+    """p e, the slope of p along d. Classes of +inf compare as equal finite ones, beside which no other has a weight.
+    Where d may be beyond the largest float, or its distance from the mean, an eighth of both is taken."""
     z = _tempered(t, temperature)
     x, t = wide(x), wide(t)
     above = t == jnp.inf
     x, t = masked(x, ~(above & (x == jnp.inf)), 0), masked(t, ~above, 0)
-    return _softmax_slope(z, _centred(x, t, jax.lax.stop_gradient(_rows.softmax(z))))
+    largest = float(jnp.finfo(x.dtype).max)
+    huge = jnp.any((largest / 8 < jnp.maximum(_size(x), _size(t))), -1, keepdims=True)
+    part = jnp.where(huge, jnp.asarray(0.125, x.dtype), 1)
+    e = _centred(part * x, part * t, jax.lax.stop_gradient(_rows.softmax(z)))
+    e = jnp.where(huge & jnp.isfinite(e), jnp.clip(e, -largest / 8, largest / 8), e) / part
+    return _softmax_slope(z, e)
+
+
+def _size(x: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isinf(x), 0, jnp.abs(jax.lax.stop_gradient(x)))
 
 
 @partial(_divergence.defjvp, symbolic_zeros=True)

@@ -63,6 +63,12 @@ CORNERS = {
         np.exp(-1),
     ),
     "logits of opposite signs": (lambda: sl.bernoulli_kl_from_logits(A([-100.0, 3e38]), A([50.0, -3e38])), [50, 3e38]),
+    "a teacher's slope beside logits of opposite ends": (
+        lambda: jax.vmap(grad(lambda x, t: hot(x, t, 1.0), 1))(
+            A([[3e38, -3e38], [3e38, -3e38]]), A([[0.0, 0.0], [-3e38, 3e38]])
+        ),
+        [[-1.5e38, 1.5e38], [0, 0]],
+    ),
     "a temperature of 1e20": (lambda: sl.distillation_loss(A([0.0, inf]), A([0.0, -inf]), temperature=1e20), inf),
     "a temperature of 1e5": (lambda: hot(X, T, 1e5), 2.1111008),
     "a temperature of 1e10": (lambda: hot(X, T, 1e10), 19 / 9),

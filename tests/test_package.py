@@ -29,7 +29,7 @@ FLOORS = (
         "_elementary",
         "_pairwise",
     ),
-    ("_stats", "_rows", "_signed", "_normalizers", "_row_divergence", "_row_surprisals", "_information"),
+    ("_stats", "_part_sums", "_rows", "_signed", "_normalizers", "_row_divergence", "_row_surprisals", "_information"),
     (
         "_binary",
         "_examples",

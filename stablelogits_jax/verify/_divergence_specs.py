@@ -257,6 +257,10 @@ DIVERGENCES = (
         scale=(distillation_value, distillation_slope, distillation_curvature),
         limits=(
             Limit(((2, 0, 1), (0, 0, 0), inf), 1 / 3, (1 / 3, -1 / 3, 0, -1 / 3, 1 / 3, 0)),
+            Limit(((0, 1, -inf), (0, 2, -inf), inf), 1 / 8, (1 / 4, -1 / 4, 0, -1 / 4, 1 / 4, 0)),
+            Limit(((0, 1, 2), (0, 1, -inf), inf), inf),
+            Limit(((0, 1, -inf), (0, 1, 2), inf), inf),
+            Limit(((0, 1, 2), ABSENT, inf), 0, ZEROS + ZEROS),
             Limit(((2, 0, 1), (0, 0, 0), nan), nan),
         ),
         options="temperature",
