@@ -83,12 +83,9 @@ def sigmoid_binary_cross_entropy(
     x, y = _logits_and_labels(name, logits, labels)
     x, y, mask = _kept(name, x, y, where)
     weight = _one(x) if pos_weight is None else _option(name, "pos_weight", pos_weight, x, mask)
-    if _checks.is_zero(label_smoothing):
-        loss = _cross_entropy(x, y, weight)
-    else:  # of the losses, not of the labels: 1 - y would round off a small s
-        x = as_type(x, y.dtype)  # so that the slopes of the two are added before they are rounded
-        s = _option(name, "label_smoothing", label_smoothing, x, mask, 1)
-        loss = _times(1 - s, _cross_entropy(x, y, weight)) + _times(s, _cross_entropy(x, 0.5 * _one(x), weight))
+    none = _checks.is_zero(label_smoothing)
+    s = 0 * _one(x) if none else _option(name, "label_smoothing", label_smoothing, x, mask, 1)
+    loss = _cross_entropy(x, y, weight, s)
     return loss if mask is None else masked(loss, mask, 0)
 
 
@@ -97,41 +94,56 @@ def _one(x: jax.Array) -> jax.Array:
     return jnp.ones((1,) * x.ndim, compute_type(x.dtype))
 
 
+def _shares(y: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of the positive class and the negative one: 1 less the first would round off a small s."""
+    return (1 - s) * y + 0.5 * s, (1 - s) * (1 - y) + 0.5 * s
+
+
 @jax.custom_jvp
 @jax.jit
-def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    """w y softplus(-x) + (1 - y) softplus(x), two terms of one sign that have log1p(exp(-|x|)) in common.
+def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array, s: jax.Array) -> jax.Array:
+    """w a softplus(-x) + b softplus(x), two terms of one sign that have log1p(exp(-|x|)) in common.
 
-    (1) max(x, 0) - x y + log1p(exp(-|x|))        as a fused multiply-add is not 0 at x y = x, and may be negative
+    (1) max(x, 0) - x a + log1p(exp(-|x|))        as a fused multiply-add is not 0 at x a = x, and may be negative
     """
-    loss = _times(weight * y, _softplus(-x)) + _times(1 - y, _softplus(x))
+    a, b = _shares(y, s)
+    loss = _times(weight * a, _softplus(-x)) + _times(b, _softplus(x))
     return in_one_loop(as_type(x, loss.dtype), loss)
 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
 def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """(1 - y) sigmoid(x) - w y sigmoid(-x) in x, y softplus(-x) in w, and in y
+    """b sigmoid(x) - w a sigmoid(-x) in x, a softplus(-x) in w, and in a - b, which moves with y and s,
 
-    w softplus(-x) - softplus(x) = (w - 1) softplus(-x) - x        which does not cancel at x = 0
+    (w softplus(-x) - softplus(x)) / 2 = ((w - 1) softplus(-x) - x) / 2        which does not cancel at x = 0
 
-    A certain label at an infinite logit is a class that is absent: it has no slope in y.
+    A class without a share at an infinite logit is absent: it has no slope in y.
     """
 
-    def in_labels(x: jax.Array, y: jax.Array, w: jax.Array) -> jax.Array:
-        matched = jnp.isinf(x) & (y == (x > 0).astype(y.dtype))
+    def twice_in_shares(x: jax.Array, w: jax.Array) -> jax.Array:
         x, sure = as_type(x, w.dtype), _softplus(-x)
-        return jnp.where(jnp.isinf(x), jnp.where(matched, 0, -x), (w - 1) * sure - x)
+        return jnp.where(jnp.isinf(x), jnp.where(x > 0, -x, _times(w, -x)), (w - 1) * sure - x)
+
+    def in_labels(x: jax.Array, y: jax.Array, w: jax.Array, s: jax.Array) -> jax.Array:
+        a, b = _shares(y, s)
+        absent = jnp.isinf(x) & (jnp.where(x > 0, b, a) == 0)
+        return jnp.where(absent, 0, _times(1 - s, twice_in_shares(x, w)))
+
+    def in_logits(x: jax.Array, y: jax.Array, w: jax.Array, s: jax.Array) -> jax.Array:
+        a, b = _shares(y, s)
+        return b * _sigmoid(x) - w * a * _sigmoid(-x)
 
     slopes = (
-        lambda x, y, w: (1 - y) * _sigmoid(x) - w * y * _sigmoid(-x),
+        in_logits,
         in_labels,
-        lambda x, y, w: _times(y, _softplus(-x)),
+        lambda x, y, w, s: _times(_shares(y, s)[0], _softplus(-x)),
+        lambda x, y, w, s: _times(0.5 - y, twice_in_shares(x, w)),
     )
     moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
     @recomputed
     def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
-        x, _, weight = primals
+        x, _, weight, _ = primals
         terms = (as_type(dot, weight.dtype) * slopes[i](*primals) for i, dot in zip(moved, dots, strict=True))
         return sum(terms, jnp.zeros_like(x, weight.dtype))
 
@@ -256,7 +268,7 @@ define_slopes(  # of sigmoid(x) sigmoid(-x) (1 - p_y)^(gamma - 1), in x by the p
 @jax.custom_jvp
 @jax.jit
 def _focal(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-    return _times(_power(x, y, gamma, _one(x)), _cross_entropy(x, y, _one(x)))
+    return _times(_power(x, y, gamma, _one(x)), _cross_entropy(x, y, _one(x), 0 * _one(x)))
 
 
 @partial(_focal.defjvp, symbolic_zeros=True)
@@ -269,7 +281,7 @@ def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
     def tangent(primals: tuple, loss: jax.Array, *dots: jax.Array) -> jax.Array:
         x, y, gamma = primals
         one = _one(x)
-        c, m = _cross_entropy(x, y, one), _power(x, y, gamma, one)
+        c, m = _cross_entropy(x, y, one, 0 * one), _power(x, y, gamma, one)
         total = jnp.zeros_like(x)
         for i, dot in zip(moved, dots, strict=True):
             if i == 0:

@@ -145,10 +145,9 @@ def _paired(products: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array
     return jnp.where((scale == 0) & ~jnp.isnan(products), bias, scale * products + bias)
 
 
-_LARGEST = float(jnp.finfo(jnp.float32).max)
 define_slopes(
     _paired,
     lambda products, scale, bias: scale,
-    lambda products, scale, bias: jnp.clip(products, -_LARGEST, _LARGEST),
+    lambda products, scale, bias: jnp.clip(products, jnp.finfo(products.dtype).min, jnp.finfo(products.dtype).max),
     lambda products, scale, bias: 1,
 )

@@ -1,6 +1,6 @@
 """Floor 1: the lead of an answer over another, the sigmoid of it, and their rules."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from stablelogits_jax._bivariate import _difference, _times
 from stablelogits_jax._core import core, define_slopes
 from stablelogits_jax._double_float import in_one_loop, plus, two_sum
-from stablelogits_jax._univariate import _bell, _bell_slope, _sigmoid, _softplus
+from stablelogits_jax._univariate import _sigmoid, _softplus
 
 
 @core
@@ -52,7 +52,7 @@ def _of_doubt(order: int, power: int) -> Any:
 
     @core
     def f(lead: jax.Array, beta: jax.Array, margin: jax.Array) -> jax.Array:
-        y = _slopes_of_doubt[order](_score(lead, beta, margin))
+        y = _slope_of_doubt(order, _score(lead, beta, margin))
         for _ in range(power):
             y = _times.closed(lead, y)
         return y
@@ -70,12 +70,12 @@ def _of_doubt(order: int, power: int) -> Any:
     return f
 
 
-_slopes_of_doubt = (
-    lambda z: _sigmoid(-z),
-    lambda z: -_bell(z),
-    lambda z: -_bell_slope(z),
-    lambda z: -_bell(z) * (1 - 6 * _bell(z)),
-)
+def _slope_of_doubt(order: int, z: jax.Array) -> jax.Array:
+    if order == 0:
+        return _sigmoid(-z)
+    return jax.jvp(partial(_slope_of_doubt, order - 1), (z,), (jnp.ones_like(z),))[1]
+
+
 _doubt = _of_doubt(0, 0)
 
 

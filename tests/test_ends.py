@@ -46,6 +46,10 @@ def generalized_kl(log_q, t):
     return sl.generalized_kl_divergence(log_q[None], t[None])
 
 
+def binary(x, y, s, w):
+    return sl.sigmoid_binary_cross_entropy(x, y, label_smoothing=s, pos_weight=w)
+
+
 # A loss and its arguments; its value, slopes and curvatures, each in one argument alone.
 ENDS = {
     "both answers certain": (orpo, (0, 0, 0.5), 0.5 * LOG_2, (-inf, inf, LOG_2), (-inf, inf, 0)),
@@ -56,6 +60,10 @@ ENDS = {
     "an answer infinitely good": (desirable, (inf, -1, 0.5, 0), 0, (0, 0, 0, 0), (0, 0, 0, 0)),
     "an answer infinitely good, and beta 0": (desirable, (inf, -1, 0, 0), 0.5, (0, 0, -inf, 0), (0, 0, 0, 0)),
     "an answer infinitely bad": (undesirable, (-inf, -1, 0.5, 0), 0, (0, 0, 0, 0), (0, 0, 0, 0)),
+    "a logit of +inf, smoothed": (binary, (inf, 0, 0.5, 2), inf, (0.75, -inf, -inf, 0), (0, 0, 0, 0)),
+    "a logit of +inf that matches": (binary, (inf, 1, 0, 2), 0, (0, 0, inf, 0), (0, 0, 0, 0)),
+    "a logit of -inf, wholly smoothed": (binary, (-inf, 0, 1, 2), inf, (-1, 0, inf, inf), (0, 0, 0, 0)),
+    "a logit of -inf, of no weight": (binary, (-inf, 1, 0.5, 0), 0, (0, 0, 0, inf), (0, 0, 0, 0)),
     "an infinite lead": (dpo, (-1, -inf, 0.5, 0), 0, (0, 0, 0, inf), (0, 0, 0, 0)),
     "an infinite lead, smoothed": (dpo, (-1, -inf, 0.5, 0.25), inf, (0.125, -0.125, inf, inf), (0, 0, 0, 0)),
     "an infinite lead, robust": (robust, (-1, -inf, 0.5, 0), 0, (0, 0, 0, -inf), (0, 0, 0, -inf)),
@@ -106,7 +114,10 @@ LOGS = (0.0, -SMALLEST, -1e-10, -1.0, -50.0, -1e20, -LARGEST, -inf)
 SCORES = (inf, LARGEST, 1.0, 0.0, -1.0, -LARGEST, -inf)
 BETAS = (0.0, SMALLEST, 1e-30, 0.1, 1e30, LARGEST)
 SHARES = (0.0, SMALLEST, 1e-30, 0.25, 0.49)
+LABELS = (0.0, 0.25, 0.5, 1.0)
 GRIDS = {
+    "sigmoid_binary_cross_entropy": (binary, SCORES, LABELS, LABELS, (0.0, 1.0, 3.0)),
+    "sigmoid_focal_loss": (sl.sigmoid_focal_loss, (1e30, 1.0, 0.0, -1.0, -1e30), LABELS, LABELS, (0.0, 1.0, 2.0, 3.5)),
     "orpo_loss": (orpo, LOGS, LOGS, BETAS),
     "dpo_loss": (dpo, SCORES, SCORES, BETAS, SHARES),
     "dpo_loss, robust": (robust, SCORES, SCORES, BETAS, SHARES),
@@ -131,3 +142,11 @@ def test_no_nan(name, dtype):
     for got in jax.jit(jax.vmap(everything(f, len(args))))(*args):
         nan = np.isnan(got).reshape(len(points), -1).any(-1)
         assert not nan.any(), f"{name}: {points[nan][:5]}"
+
+
+def test_orders():
+    """Of a slope that is made order by order, the sixth too."""
+    ours, plain = (lambda b: sl.kto_loss(-1.0, -2.0, True, beta=b)), (lambda b: jax.nn.sigmoid(-b))
+    for _ in range(6):
+        ours, plain = jax.grad(ours), jax.grad(plain)
+        np.testing.assert_allclose(ours(0.7), plain(0.7), rtol=1e-4)
