@@ -113,21 +113,21 @@ def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array, s: jax.Array) 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
 def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """b sigmoid(x) - w a sigmoid(-x) in x, a softplus(-x) in w, and in a - b, which moves with y and s,
+    """b sigmoid(x) - w a sigmoid(-x) in x, a softplus(-x) in w, and for what goes over from b to a, by y or s,
 
-    (w softplus(-x) - softplus(x)) / 2 = ((w - 1) softplus(-x) - x) / 2        which does not cancel at x = 0
+    w softplus(-x) - softplus(x) = (w - 1) softplus(-x) - x        which does not cancel at x = 0
 
     A class without a share at an infinite logit is absent: it has no slope in y.
     """
 
-    def twice_in_shares(x: jax.Array, w: jax.Array) -> jax.Array:
+    def going_over(x: jax.Array, w: jax.Array) -> jax.Array:
         x, sure = as_type(x, w.dtype), _softplus(-x)
         return jnp.where(jnp.isinf(x), jnp.where(x > 0, -x, _times(w, -x)), (w - 1) * sure - x)
 
     def in_labels(x: jax.Array, y: jax.Array, w: jax.Array, s: jax.Array) -> jax.Array:
         a, b = _shares(y, s)
         absent = jnp.isinf(x) & (jnp.where(x > 0, b, a) == 0)
-        return jnp.where(absent, 0, _times(1 - s, twice_in_shares(x, w)))
+        return jnp.where(absent, 0, _times(1 - s, going_over(x, w)))
 
     def in_logits(x: jax.Array, y: jax.Array, w: jax.Array, s: jax.Array) -> jax.Array:
         a, b = _shares(y, s)
@@ -137,7 +137,7 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
         in_logits,
         in_labels,
         lambda x, y, w, s: _times(_shares(y, s)[0], _softplus(-x)),
-        lambda x, y, w, s: _times(0.5 - y, twice_in_shares(x, w)),
+        lambda x, y, w, s: _times(0.5 - y, going_over(x, w)),
     )
     moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
