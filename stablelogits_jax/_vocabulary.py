@@ -19,6 +19,7 @@ from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._closed import _complement, _log1p
 from stablelogits_jax._core import recomputed
+from stablelogits_jax._double_float import opaque
 from stablelogits_jax._stats import _shift
 from stablelogits_jax._vocabulary_tiles import (
     FAR,
@@ -98,6 +99,14 @@ def _log_share_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _log_share(*primals), tangents[0] - tangents[1]
 
 
+def _times_log_share(u_dot: jax.Array, u: jax.Array, z: jax.Array, log_total: jax.Array, top: jax.Array) -> jax.Array:
+    """u_dot log p, linear in u_dot. For an absent class that has a share log p is -inf, and 0 times it 0, also when it
+    is transposed: -F F, for the largest float F, of which XLA must not make one number."""
+    absent, largest = z == -jnp.inf, opaque(float(jnp.finfo(z.dtype).max), z.dtype)
+    finite = u_dot * jnp.where(absent, 0, _log_share(z, log_total, top))
+    return finite - (jnp.where(absent & (u != 0), u_dot, 0) * largest) * largest
+
+
 def tile_tangent(
     of: Tokens,
     z: jax.Array,
@@ -125,8 +134,8 @@ def tile_tangent(
         u = jnp.where(number >= 0, shares, 0)[None]
         shared = jnp.sum((all_shares * p - u) * some * z_dot, -1)
         if shares_dot is not None:
-            log_p = jnp.where(z == -jnp.inf, jnp.where(u == 0, 0, -jnp.inf), _log_share(z, log_total, top))
-            shared = shared - jnp.sum(log_p * jnp.where(number >= 0, shares_dot, 0)[None], -1)
+            u_dot = jnp.where(number >= 0, shares_dot, 0)[None]
+            shared = shared - jnp.sum(_times_log_share(u_dot, u, z, log_total, top), -1)
     if of.entropy is not None:
         log_p = jnp.where(hot, _log1p(-doubt), _log_share(z, log_total, top))
         entropy = -jnp.sum(p * (log_p + of.entropy[:, None]) * z_dot, -1)
