@@ -26,7 +26,9 @@ PLAIN = tuple(spec for spec in SPECS if not spec.options)
 
 
 def each(specs):
-    return pytest.mark.parametrize("spec", specs, ids=str)
+    """All tests of a function in one process of pytest-xdist, so that truths are computed once."""
+    group = pytest.mark.xdist_group
+    return pytest.mark.parametrize("spec", [pytest.param(spec, id=str(spec), marks=group(str(spec))) for spec in specs])
 
 
 def spec_of(name: str, options: str = "") -> Spec:
