@@ -1,28 +1,26 @@
 """Floor 2: T^2 KL(softmax(t / T) || softmax(x / T)), of two rows of logits, and its rules.
 
-Rows are [..., n]. With p and q the two distributions, e = d - sum p d for d = x - t, and c = e / T, which is
-log(q / p) but for a constant:
+Rows are [..., n]. With p and q the two distributions and c = log(q / p), e = T c:
 
-    KL = log(sum p exp(c)) = log1p(sum p phi(c))        phi(c) = exp(c) - 1 - c >= 0
-    slope in x: T (q - p)        slope in t: -p e
+    KL = sum p phi(c)        phi(c) = exp(c) - 1 - c >= 0
+    slope in x: T (q - p)        slope in t: -p (e - sum p e), in which any constant of the row may be added to e
 
-Differences of log q and log p, each of which is near -log n for a large T, have lost the digits of c.
+Where |c| < 1, series in c take the place of differences that cancel; c is made of differences of the logits, as
+differences of log q and log p, each of which is near -log n for a large T, have lost its digits.
 """
 
-from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax import _rows, _stats
-from stablelogits_jax._bivariate import _difference
 from stablelogits_jax._checks import as_type
-from stablelogits_jax._closed import _log1p, _phi_over_square
+from stablelogits_jax._closed import _exp_and_excess, _log_of_sum, _phi_over_square
 from stablelogits_jax._core import masked, wide
-from stablelogits_jax._double_float import two_sum
-from stablelogits_jax._relative_entropy import _phi
+from stablelogits_jax._double_float import Pair, two_sum
 
 # d = x - t about a mean -------------------------------------------------------------------------------------------
 
@@ -94,67 +92,68 @@ def _present(z: jax.Array) -> jax.Array:
 # The divergence ---------------------------------------------------------------------------------------------------
 
 
-def _near(x: jax.Array, t: jax.Array, temperature: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """p, e, T^2 KL by the sum of phi(c), and whether that holds: |c| < 1 for all classes, but those absent from both.
+class _Parts(NamedTuple):
+    """p and q are those of the row, times its `total`."""
 
-    With T taken out, nothing underflows: T^2 KL = V log1p(S) / S for V = sum p e^2 phi(c) / c^2 and S = V / T^2.
+    p: jax.Array
+    q: jax.Array
+    e: jax.Array
+    c: jax.Array
+    temperature: jax.Array
+    total: jax.Array
+
+
+def _parts(x: jax.Array, t: jax.Array, temperature: jax.Array) -> _Parts:
+    """With X and P the exponentials of (x - top) / T and (t - top) / T, and d the difference of x - top and t - top,
+
+        T (X - P) = P (d + d a phi(a) / a^2)        where |a| < 1 for a = d / T
+        T log(sum X / sum P) = m - T (u - log1p(u))        for m = T sum (X - P) / sum P and u = m / T, where |u| < 1/2
+        e = d - that        T log(q / p)
+
+    x - top and t - top are in two parts: d has all digits where they are near, and no exponential is as many half-ulps
+    off as its argument is large. Where t has no class, q is 0, too.
     """
-    p = _rows.softmax(_tempered(t, temperature))
-    x, t = wide(x), wide(t)
-    e = _centred(x, t, p)
-    c = e / temperature
-    near = ((p > 0) & (jnp.abs(c) < 1)) | ((x == -jnp.inf) & (t == -jnp.inf))
-    near = jnp.all(near, -1, keepdims=True)
-    v = jnp.sum(jnp.where(near, p * e * (e * _phi_over_square(c)), 0), -1, keepdims=True)
-    s = v / temperature / temperature
-    return p, e, v * jnp.where(s > 2.0**-30, _log1p(s) / s, 1 - s / 2), near
+    x, t = (wide(_stats._rounded(a)) for a in (x, t))
+    temperature = jnp.minimum(temperature, float(jnp.finfo(x.dtype).max) / 8)  # whose inverse is normal
+    shifts = s_x, s_t = _shifted(x), _shifted(t)
+    inverse = 1 / temperature
+    q, p = (_exp_and_excess(s.head / temperature)[0] for s in shifts)
+    q, p = (y + (y * s.tail) * inverse for y, s in zip((q, p), shifts, strict=True))
+    d = (s_x.head - s_t.head) + (s_x.tail - s_t.tail)
+    a = d * inverse
+    more = jnp.where(jnp.abs(a) < 1, p * (d + d * (a * _phi_over_square(a))), temperature * (q - p))
+    total_q, total = (jnp.sum(y, -1, keepdims=True) for y in (q, p))
+    of_q, of_p = (jnp.where(y == 0, 1, y) for y in (total_q, total))
+    ratio, m = of_q / of_p, jnp.sum(more, -1, keepdims=True) / of_p
+    m = jnp.where(jnp.isfinite(m), m, temperature * (ratio - 1))  # of parts beyond the largest float
+    u = m * inverse
+    log_ratio, rest = _log_of_sum(ratio, u)
+    e = d - jnp.where(jnp.abs(u) < 0.5, m - temperature * rest, temperature * log_ratio)
+    return _Parts(p, q * (total / of_q), e, e * inverse, temperature, of_p)
 
 
-def _unless_far(p: jax.Array, q: jax.Array, with_near: Callable, far: jax.Array) -> jax.Array:
-    """with_near(), whose sums over rows none takes if all are far: in others no log(q / p) = c - KL is above 1.6. Of
-    short rows there is always one that is not."""
-    if not _stats.is_long(p):
-        return with_near()
-    tiny = 8 * float(jnp.finfo(p.dtype).tiny)
-    near = jnp.all((p <= 5 * q + tiny) & (q <= 5 * p + tiny), -1)
-    return jax.lax.cond(jnp.any(near), with_near, lambda: far)
-
-
-def _with_stats(x: jax.Array, t: jax.Array, temperature: jax.Array) -> tuple[list[jax.Array], list[_stats.Stats]]:
-    rows = [_tempered(a, temperature) for a in (t, x)]
-    return rows, [_stats._stats(z, keep=False) for z in rows]
+def _shifted(x: jax.Array) -> Pair:
+    """x - top in two parts, the second 0 beside infinities."""
+    top = jnp.max(x, -1, keepdims=True, initial=-jnp.inf)
+    x, top, zero = _stats._fenced(x, top)
+    head, tail = two_sum(x, -top)
+    return Pair(jnp.minimum(head, zero), jnp.where(jnp.isnan(tail), 0, tail))
 
 
 @jax.custom_jvp
 def _divergence(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
-    rows, stats = _with_stats(x, t, temperature)
-    p, (log_p, log_q) = _rows._softmax(rows[0], stats[0]), map(_rows._log_softmax, rows, stats)
-    q = jnp.exp(log_q)
-    far = jnp.sum(_phi(p, _difference(log_q, log_p), q - p), -1, keepdims=True)
-    far = temperature * (temperature * far)  # the square may overflow before the product does
-
-    def with_near() -> jax.Array:
-        _, _, value, near = _near(x, t, temperature)
-        return jnp.where(near, value, far)
-
-    return _unless_far(p, q, with_near, far)[..., 0]
+    """T^2 sum p phi(c)"""
+    p, q, e, c, temperature, total = _parts(x, t, temperature)
+    far = temperature * (temperature * (q - p) - jnp.where(p == 0, 0, p * e))
+    parts = jnp.where(jnp.abs(c) < 1, p * (e * (e * _phi_over_square(c))), far)
+    return (jnp.sum(parts, -1, keepdims=True) / total)[..., 0]
 
 
 @jax.custom_jvp
 def _excess(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
-    """T (q - p) = T p (exp(c - KL) - 1); at a class with q > 1/2 minus the sum of the others, as it cancels there."""
-    p, q = map(_rows._softmax, *_with_stats(x, t, temperature))
-    hot = q > 0.5
-    far = jnp.where(hot, 0, temperature * (q - p))
-    far = jnp.where(hot, -jnp.sum(far, -1, keepdims=True), far)
-
-    def with_near() -> jax.Array:
-        p, e, value, near = _near(x, t, temperature)
-        e = e - value / temperature
-        d = e / temperature
-        return jnp.where(near, p * e * (1 + d * _phi_over_square(d)), far)
-
-    return _unless_far(p, q, with_near, far)
+    """T (q - p) = T p (exp(c) - 1)"""
+    p, q, e, c, temperature, total = _parts(x, t, temperature)
+    return jnp.where(jnp.abs(c) < 1, p * (e + e * (c * _phi_over_square(c))), temperature * (q - p)) / total
 
 
 @partial(_excess.defjvp, symbolic_zeros=True)
@@ -162,6 +161,7 @@ def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
     """J_q x_dot - J_p t_dot, with J the slope of softmax; in T it is q - p - J_q x / T + J_p t / T."""
     x, t, temperature = primals
     x_dot, t_dot, temperature_dot = tangents
+    x = masked(x, ~jnp.all(t == -jnp.inf, -1, keepdims=True), -jnp.inf)
     g = _excess(*primals)
     g_dot = jnp.zeros_like(g)
     for sign, a, a_dot in ((1, x, x_dot), (-1, t, t_dot)):
@@ -215,6 +215,4 @@ def _divergence_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 def divergence(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Where t has no class, q's parts do not add up to 0 with it: x is taken to have none either."""
-    x = masked(x, ~jnp.all(t == -jnp.inf, -1, keepdims=True), -jnp.inf)
     return _divergence(x, t, jnp.broadcast_to(temperature[..., None], (*x.shape[:-1], 1)))
