@@ -142,8 +142,12 @@ def test_two_types(f, of_hidden, of_kernel, heads):
         ]
         labels = jnp.arange(34)
         turn = jnp.cos(jnp.arange(given[1].size, dtype=of_kernel)).reshape(given[1].shape)
-        for order in (lambda f: f, jax.grad, lambda f: lambda w: jax.jvp(jax.grad(f), (w,), (turn,))[1]):
-            ours, wanted = (order(lambda w, g=g: g(given[0], w, labels))(given[1]) for g in (f, of_rows))
+
+        def orders(f):
+            of_kernel = lambda w: f(given[0], w, labels)  # noqa: E731
+            return jax.jit(lambda w: (of_kernel(w), *jax.jvp(jax.grad(of_kernel), (w,), (turn,))))(given[1])
+
+        for ours, wanted in zip(orders(f), orders(of_rows), strict=True):
             assert ours.dtype == wanted.dtype
             close(ours, wanted, {"bfloat16": 2.0**-8, "float32": 2e-6, "float64": 1e-13}[ours.dtype.name])
 
@@ -154,9 +158,10 @@ def test_no_tokens_and_no_features(f):
         hidden, labels = jnp.ones((tokens, features)), jnp.zeros(tokens, int)
         for dtype in ("float32", "bfloat16"):
             kernel = jnp.ones((features, 4), dtype)
-            close(f(hidden, kernel, labels), tokens * np.log(4))
-            slopes = jax.grad(f, (0, 1))(hidden, kernel, labels)
-            turned = jax.jvp(lambda w: jax.grad(f, 1)(hidden, w, labels), (kernel,), (kernel,))[1]  # noqa: B023
+            slopes = lambda h, w: jax.value_and_grad(f, (0, 1))(h, w, labels)  # noqa: E731, B023
+            moved = jax.jit(lambda h, w: jax.jvp(slopes, (h, w), (h * 0, w)))(hidden, kernel)  # noqa: B023
+            (loss, slopes), (_, (_, turned)) = moved
+            close(loss, tokens * np.log(4))
             assert [np.asarray(a, np.float64).tolist() for a in (*slopes, turned)] == [
                 np.zeros(a.shape).tolist() for a in (hidden, kernel, kernel)
             ]
