@@ -103,7 +103,7 @@ REASONS: dict[str, list[Reason]] = {
     "sigmoid_focal_loss": [_ONE_ROUNDING, _COMPENSATED],
     "logsumexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
     "logmeanexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
-    "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE, _PAGES],
+    "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE, _PAGES, _IN_FLOAT32],
     "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PAIRWISE, _WHOLE_DIFFERENCE],
     "softmax_cross_entropy": [_SHORT_ROWS, _PAIRWISE, _SUMS_OF_LABELS],
     "softmax_cross_entropy_with_integer_labels": [
