@@ -155,7 +155,7 @@ def _cap_gain(u: jax.Array) -> jax.Array:
 
 TANH_NEAR = 0.55
 TANH_SERIES = [(2 * n + 4) * c for n, c in enumerate(log_cosh_series(40))]  # of (tanh(a) - a) / a^3, in a^2
-TANH, TANH_64 = (economized(TANH_SERIES, degree, 0, TANH_NEAR**2) for degree in (4, 10))
+TANH = [economized(TANH_SERIES, degree, 0, TANH_NEAR**2) for degree in (4, 10)]
 
 
 @core
@@ -171,7 +171,7 @@ def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
     e = _exp(-2 * a)
     near = jnp.minimum(a, TANH_NEAR)
     square = near * near
-    c = polynomial(TANH_64 if u.dtype == jnp.float64 else TANH, square).rounded()
+    c = polynomial(TANH[u.dtype.itemsize == 8], square).rounded()
     y = jnp.where(a < TANH_NEAR, near + near * (square * c), (1 - e) / (1 + e))
     small = (a < jnp.finfo(u.dtype).eps) | (x == -jnp.inf)
     return jnp.where(small, x, cap * jnp.where(u < 0, -y, y))

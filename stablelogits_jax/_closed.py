@@ -10,7 +10,7 @@ import numpy as np
 from stablelogits_jax import _log_kernels
 from stablelogits_jax._core import core, define_slopes, wide
 from stablelogits_jax._double_float import at_least, at_most, fast_two_sum, opaque, polynomial, square_in_parts
-from stablelogits_jax._exp_log import normalized
+from stablelogits_jax._exp_log import LN_2_UPPER, normalized
 from stablelogits_jax._series import LN_2, economized
 
 
@@ -90,10 +90,10 @@ def _expm1_by_series(d: jax.Array) -> jax.Array:
 def _exp_and_excess(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """exp(x), and exp(x) - 1. exp(x) = 2^k (1 + r + r^2 c(r)) with x = k log 2 + r; in one loop with
     what is made of it, which XLA:CPU's own exponential is not, and 0 where 2^k is subnormal."""
-    info, square = jnp.finfo(x.dtype), _EXP_SQUARE[x.dtype.itemsize == 8]
+    info, square = jnp.finfo(x.dtype), EXP_SQUARE[x.dtype.itemsize == 8]
     x = at_most((info.maxexp + 0.4) * float(LN_2), at_least((info.minexp - 1) * float(LN_2), x))
     k = at_most(info.maxexp - 1, jnp.round(x * (1 / float(LN_2))))
-    r = (x - k * LN_2_UPPER) - k * LN_2_LOWER
+    r = (x - k * LN_2_HIGH) - k * LN_2_LOW
     y = r + r * r * _horner(square, r)
     bits = jnp.dtype(f"int{info.bits}")
     scale = jax.lax.bitcast_convert_type((k.astype(bits) + (info.maxexp - 1)) << info.nmant, x.dtype)
@@ -108,14 +108,14 @@ def _log_of_sum(f: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
         log f = k log 2 + g - psi(g)
         psi(s) = psi(g) + (s - k log 2 - g)
     """
-    info, cubic = jnp.finfo(f.dtype), _ATANH_CUBIC[f.dtype.itemsize == 8]
+    info, cubic = jnp.finfo(f.dtype), ATANH_CUBIC[f.dtype.itemsize == 8]
     bits = jnp.dtype(f"int{info.bits}")
     least = np.asarray(0.5**0.5, f.dtype).view(bits)
     of_f = jax.lax.bitcast_convert_type(f, bits)
     k = (of_f - least) >> info.nmant
     g = jnp.where(k == 0, s, jax.lax.bitcast_convert_type(of_f - (k << info.nmant), f.dtype) - 1)
     r = jnp.maximum(g / (2 + g), -1)  # which is below 1 / 5: a quotient that is used twice would be written out
-    high, low = k.astype(f.dtype) * LN_2_UPPER, k.astype(f.dtype) * LN_2_LOWER
+    high, low = k.astype(f.dtype) * LN_2_HIGH, k.astype(f.dtype) * LN_2_LOW
     psi = g * r - r * r * r * _horner(cubic, r * r)
     return high + (g - (psi - low)), jnp.where(k == 0, psi, (((s - high) - g) - low) + psi)
 
@@ -127,10 +127,10 @@ def _horner(c: list[float], x: jax.Array) -> jax.Array:
     return y
 
 
-LN_2_UPPER = 0.693145751953125  # k of it is exact
-LN_2_LOWER = float(LN_2 - Decimal(LN_2_UPPER))
-_EXP_SQUARE = [economized([1 / Decimal(factorial(n)) for n in range(2, 30)], n, -0.347, 0.347) for n in (5, 12)]
-_ATANH_CUBIC = [economized([Decimal(2) / (2 * j + 3) for j in range(40)], n, 0, 0.0295) for n in (3, 9)]
+LN_2_HIGH = float(LN_2_UPPER)  # k of it is exact
+LN_2_LOW = float(LN_2 - Decimal(LN_2_HIGH))
+EXP_SQUARE = [economized([1 / Decimal(factorial(n)) for n in range(2, 30)], n, -0.347, 0.347) for n in (5, 12)]
+ATANH_CUBIC = [economized([Decimal(2) / (2 * j + 3) for j in range(40)], n, 0, 0.0295) for n in (3, 9)]
 
 
 def _unflushed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

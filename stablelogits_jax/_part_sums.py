@@ -37,12 +37,15 @@ def sum_of(part: Any) -> Callable:
 def _sum_of_parts(f: Callable, rows: tuple[jax.Array, ...], options: tuple[jax.Array, ...]) -> jax.Array:
     """The sum over rows of an element-wise f, of pieces of them that are added as arrays, in one loop: XLA:CPU
     vectorises that, and writes out but a quarter of the numbers that it sums."""
+    n = rows[0].shape[-1]
+    if not isinstance(n, int) or n < 2 * _stats.PART:  # a short array is in a cache
+        return jnp.sum(in_one_loop(rows[1], f(*rows, *options)), -1)
     parts = [_stats._parts(x) for x in rows]
     if parts[0].ndim > rows[0].ndim:
         options = tuple(a[..., None] for a in options)
     n = parts[0].shape[-1]
-    whole_rows = not isinstance(n, int) or rows[0].shape[-1] < 2 * _stats.PART  # a short array is in a cache
-    width = n if whole_rows else next((unit * max(1, n // (4 * unit)) for unit in _stats.UNITS if n >= 2 * unit), n)
+    unit = max(_stats.UNITS)
+    width = unit * (n // (4 * unit))
 
     def pieces(*ends: int) -> jax.Array:
         terms = [f(*(x[..., a:b] for x in parts), *options) for a, b in pairwise(ends)]

@@ -85,6 +85,10 @@ def test_two_pairs_are_sigmoids():
     np.testing.assert_allclose(LOSSES[0](QUERIES[:2], KEYS[:2]), wanted, rtol=1e-5)
 
 
+LOSS, FAR = sl.sigmoid_contrastive_loss, jnp.array([[1e30, 0.0], [0.0, 1e30]])
+BY_BIAS = 2 * np.log1p(np.exp(1)) + 2 * np.log1p(np.exp(-1))
+
+
 def test_products_that_overflow():
     """They count for nothing at a scale of 0, and in no slope of a pair that is told well."""
 
@@ -98,7 +102,3 @@ def test_products_that_overflow():
         assert not np.isnan(jax.jit(jax.hessian(loss))(scale, side))
     assert np.isnan(loss(0.0, jnp.nan))
     assert loss(0.5, -1.0) == jnp.inf
-
-
-LOSS, FAR = sl.sigmoid_contrastive_loss, jnp.array([[1e30, 0.0], [0.0, 1e30]])
-BY_BIAS = 2 * np.log1p(np.exp(1)) + 2 * np.log1p(np.exp(-1))

@@ -57,12 +57,28 @@ def test_export(spec):
     check_accuracy(spec.ours(), spec, FLOAT32, run=lambda _: exported.call, order=1)
 
 
-def test_exports_shapes_that_are_not_known():
+OF_ONE_ROW = (sl.softmax, sl.z_loss, sl.sigmoid, sl.entropy_from_logits, lambda x: sl.logsumexp(x, axis=-1))
+OF_TWO_ROWS = (
+    sl.softmax_cross_entropy,
+    sl.softmax_focal_loss,
+    sl.poly_loss_cross_entropy,
+    sl.kl_divergence,
+    sl.kl_divergence_with_log_targets,
+    sl.generalized_kl_divergence,
+    sl.js_divergence,
+    sl.kl_from_logits,
+    sl.distillation_loss,
+    sl.logit_matching_loss,
+)
+
+
+@pytest.mark.parametrize("f", [*OF_ONE_ROW, *(lambda x, f=f: f(x, jnp.abs(x) / 100) for f in OF_TWO_ROWS)])
+def test_exports_shapes_that_are_not_known(f):
     batch, classes = export.symbolic_shape("batch, classes")
     x = jnp.asarray(np.random.default_rng(8).normal(size=(5, 300)), jnp.float32)
-    for f in (sl.softmax, sl.z_loss, sl.sigmoid, lambda x: sl.logsumexp(x, axis=-1)):
-        exported = export.export(jax.jit(f))(jax.ShapeDtypeStruct((batch, classes), x.dtype))
-        np.testing.assert_allclose(exported.call(x), f(x), rtol=1e-5)
+    for g in (f, jax.grad(lambda x: jnp.sum(f(x)))):
+        exported = export.export(jax.jit(g))(jax.ShapeDtypeStruct((batch, classes), x.dtype))
+        np.testing.assert_allclose(exported.call(x), g(x), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
