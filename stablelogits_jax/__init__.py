@@ -2,7 +2,6 @@
 
 from stablelogits_jax._binary import (
     sigmoid_binary_cross_entropy,
-    sigmoid_focal_loss,
 )
 from stablelogits_jax._categorical import (
     safe_softmax_cross_entropy,
@@ -37,6 +36,9 @@ from stablelogits_jax._elementary import (
     sigmoid,
     softplus,
     softplus_inverse,
+)
+from stablelogits_jax._focal import (
+    sigmoid_focal_loss,
 )
 from stablelogits_jax._information import (
     entropy_from_logits,

@@ -77,7 +77,11 @@ def check_limits(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit) -
     """Value and slopes, in both modes, at the infinities, the edges of the domain and NaN."""
     columns = zip(*(limit.args for limit in spec.limits), strict=True)
     kinds = [a.dtype for a in spec.grid(dtype)]
-    args = [jnp.asarray(np.array(column), kind) for column, kind in zip(columns, kinds, strict=True)]
+    # As many examples as `check_accuracy` has, of which nothing is then compiled anew where all runs eagerly.
+    many = max(len(spec.limits), len(spec.grid(dtype)[0]))
+    columns = [np.array(column) for column in columns]
+    columns = [np.resize(column, (many, *column.shape[1:])) for column in columns]
+    args = [jnp.asarray(column, kind) for column, kind in zip(columns, kinds, strict=True)]
     value, forward, reverse = (np.asarray(r) for r in run(lambda *a: derivatives(f, a, spec.wrt, 1))(*args))
     for i, limit in enumerate(spec.limits):
         assert_close(value[i], np.ravel(limit.value), spec.budget[0], f"{spec}{limit.args}")

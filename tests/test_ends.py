@@ -117,7 +117,7 @@ SHARES = (0.0, SMALLEST, 1e-30, 0.25, 0.49)
 LABELS = (0.0, 0.25, 0.5, 1.0)
 GRIDS = {
     "sigmoid_binary_cross_entropy": (binary, SCORES, LABELS, LABELS, (0.0, 1.0, 3.0)),
-    "sigmoid_focal_loss": (sl.sigmoid_focal_loss, (1e30, 1.0, 0.0, -1.0, -1e30), LABELS, LABELS, (0.0, 1.0, 2.0, 3.5)),
+    "sigmoid_focal_loss": (sl.sigmoid_focal_loss, SCORES, LABELS, LABELS, (0.0, 1.0, 2.0, 3.5)),
     "orpo_loss": (orpo, LOGS, LOGS, BETAS),
     "dpo_loss": (dpo, SCORES, SCORES, BETAS, SHARES),
     "dpo_loss, robust": (robust, SCORES, SCORES, BETAS, SHARES),

@@ -25,7 +25,6 @@ KINDS = [
     ("float32", "x * 0.7"),
     ("float32", "x / 3"),
     ("bfloat16", "x / 3"),
-    ("float16", "x * 0.7"),
 ]
 kinds = pytest.mark.parametrize(("kind", "producer"), KINDS, ids=str)
 

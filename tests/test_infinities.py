@@ -136,7 +136,7 @@ def test_row(row, i, kind):
     def everything(x):
         return f(x), jax.grad(f)(x), jax.vmap(lambda unit: jax.jvp(f, (x,), (unit,))[1])(units)
 
-    for run in (lambda g: g, jax.jit):
+    for run in (lambda g: g, jax.jit) if kind == "float32" else (jax.jit,):
         got, reverse, forward = run(everything)(x)
         assert_close(got, value, 2, row)
         assert_close(reverse, gradient, 4, f"{row}: slope in reverse mode")

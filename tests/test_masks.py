@@ -86,6 +86,7 @@ def check_masked(f, poisons=POISON):
         return jax.jvp(lambda x: f(x, WHERE), (x,), (jnp.ones_like(x),))[1]
 
     clean = jnp.where(WHERE, X, 0.0)
+    all_orders, forward = jax.jit(all_orders), jax.jit(forward)
     wanted, pushed = all_orders(clean), forward(clean)
     assert jnp.all(jnp.where(WHERE, 0, wanted[1]) == 0)
     for poison in poisons:

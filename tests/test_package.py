@@ -32,6 +32,7 @@ FLOORS = (
     ("_stats", "_part_sums", "_rows", "_signed", "_normalizers", "_row_divergence", "_row_surprisals", "_information"),
     (
         "_binary",
+        "_focal",
         "_examples",
         "_categorical",
         "_divergences",

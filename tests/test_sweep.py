@@ -34,8 +34,8 @@ from stablelogits_jax.verify._sweep import (
 )
 
 EACH = pytest.mark.parametrize("name", DOMAINS)
-# So that 2^24 normal results are measured, and odd, or the last digits of all numbers would be 0.
-STRIDES = {EVERYWHERE: 127, POSITIVE: 31, NEGATIVE: 31, UNIT: 15}
+# So that 2^23 normal results are measured, and odd, or the last digits of all numbers would be 0.
+STRIDES = {EVERYWHERE: 255, POSITIVE: 63, NEGATIVE: 63, UNIT: 31}
 
 OTHERWISE = 0.02  # ulps that instruction sets without fused multiply-adds round otherwise
 
@@ -59,7 +59,7 @@ def test_all_of_sixteen_bits(name, dtype):
 
 @EACH
 def test_sample_of_float32(name):
-    check(sample(name, STRIDES[DOMAINS[name]]), name, "float32", 1 << 24)
+    check(sample(name, STRIDES[DOMAINS[name]]), name, "float32", 1 << 23)
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="instruction sets of x86")
@@ -77,8 +77,7 @@ def test_older_instruction_sets(isa):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="instruction sets of x86")
-@pytest.mark.parametrize("isa", ["SSE4_2", "AVX2"])
-def test_worst_inputs_and_rows_on_older_instruction_sets(isa):
+def test_worst_inputs_and_rows_on_an_older_instruction_set():
     root = Path(__file__).parent.parent
     tests = [
         "tests/test_figures.py::test_worst_inputs",
@@ -88,7 +87,7 @@ def test_worst_inputs_and_rows_on_older_instruction_sets(isa):
         "-q",
     ]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
-    flags = {"XLA_FLAGS": f"--xla_cpu_max_isa={isa}", "JAX_PLATFORMS": "cpu", "PATH": ""}
+    flags = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2", "JAX_PLATFORMS": "cpu", "PATH": ""}
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=flags, cwd=root)
     assert run.returncode == 0, run.stdout
     assert " passed" in run.stdout

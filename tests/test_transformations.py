@@ -30,14 +30,13 @@ def of_first(spec):
 @each(PLAIN)
 def test_linearize(spec):
     """The linear map of linearize is the slope in forward mode, and its transpose that in reverse mode."""
-    args = arguments(spec)
-    examples = len(args[0])
+    examples = len(arguments(spec)[0])
 
     def units(like):  # each of an example's numbers in turn, in all examples
         size = like[0].size
         return [jnp.zeros((examples, size), like.dtype).at[:, j].set(1).reshape(like.shape) for j in range(size)]
 
-    def linearized(*_):
+    def linearized(*args):
         y, forward, reverse = spec.ours()(*args), [], []
         for i in spec.wrt:
             _, push = jax.linearize(lambda x, i=i: spec.ours()(*args[:i], x, *args[i + 1 :]), args[i])
@@ -46,7 +45,7 @@ def test_linearize(spec):
             reverse += [jnp.stack([pull(unit)[0].reshape(examples, -1) for unit in units(y)], 1)]
         return y.reshape(examples, -1), jnp.stack(forward, -1), jnp.concatenate(reverse, -1)
 
-    check_accuracy(spec.ours(), spec, FLOAT32, run=lambda _: linearized, order=1)
+    check_accuracy(spec.ours(), spec, FLOAT32, run=lambda _: jax.jit(linearized), order=1)
 
 
 @each(PLAIN)

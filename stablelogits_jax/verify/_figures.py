@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 from stablelogits_jax.verify import _rowwise
-from stablelogits_jax.verify._measure import TYPES, Noted, measure
+from stablelogits_jax.verify._measure import TYPES, code, measure
 from stablelogits_jax.verify._points import measured
 from stablelogits_jax.verify._spec import Spec
 from stablelogits_jax.verify._specs import SPECS
@@ -65,9 +65,9 @@ def one_number(name: str, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def on_grid(spec: Spec, dtype: str) -> dict[str, Any]:
     """Of each order the worst error in ulps and how many results are broken, ours and the peer's; and the code of
     ours."""
-    peer, noted = spec.peers(), Noted()
-    both = [worst(measure(f, spec, dtype, run)) for f, run in ((spec.ours(), noted), (peer, jax.jit)) if f]
-    return {order: [entry for found in both for entry in found[order]] for order in ORDERS} | {"code": noted.code}
+    both = [worst(measure(f, spec, dtype)) for f in (spec.ours(), spec.peers()) if f]
+    figures = {order: [entry for found in both for entry in found[order]] for order in ORDERS}
+    return figures | {"code": code(spec, dtype)}
 
 
 def in_rows(dtype: str) -> dict[str, dict]:

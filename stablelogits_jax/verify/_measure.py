@@ -112,18 +112,17 @@ def _lines(jaxpr: Any) -> Iterator[str]:
                     yield f"{name} {part!r}"
 
 
-class Noted:
-    """`jax.jit`, and the digest of what it traced last."""
+def code(spec: Spec, dtype: Any) -> str:
+    """The digest of what `measure` compiles of ours."""
+    with float64_where_needed(dtype):
+        args = map(jnp.asarray, spec.grid(jnp.dtype(dtype)))
+        return flat_digest(jax.jit(lambda *a: derivatives(spec.ours(), a, spec.wrt)).trace(*args).jaxpr)
 
-    code = ""
 
-    def __call__(self, f: Callable) -> Callable:
-        def run(*args: Any) -> Any:
-            traced = jax.jit(f).trace(*args)
-            self.code = flat_digest(traced.jaxpr)
-            return traced.lower().compile()(*args)
-
-        return run
+def result(spec: Spec, dtype: Any) -> Any:
+    """The type of what ours returns."""
+    with float64_where_needed(dtype):
+        return jax.eval_shape(spec.ours(), *map(jnp.asarray, spec.grid(jnp.dtype(dtype)))).dtype
 
 
 def measure(f: Callable, spec: Spec, dtype: Any, run: Callable = jax.jit, order: int = 2) -> list[Finding]:

@@ -1,0 +1,265 @@
+"""Floor 3: the focal loss on one logit, of two classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from stablelogits_jax._binary import _cross_entropy, _kept, _logits_and_labels, _one, _option
+from stablelogits_jax._bivariate import _difference, _times
+from stablelogits_jax._checks import as_type
+from stablelogits_jax._core import core, define_slopes, masked, recomputed
+from stablelogits_jax._univariate import _log_sigmoid, _sigmoid, _tanh
+
+
+def sigmoid_focal_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    alpha: ArrayLike | None = None,
+    gamma: ArrayLike = 2.0,
+    *,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Cross entropy scaled down where the prediction is good, $\alpha_y (1 - p_y)^\gamma$ times it.
+
+    With $p_y = y \sigma(x) + (1 - y) \sigma(-x)$ and $\alpha_y = y \alpha + (1 - y) (1 - \alpha)$. The
+    power of a rounded 1 - p loses the tail; here it is taken of a log-probability.
+
+    Args:
+        logits: of any shape.
+        labels: probabilities of the positive class, of a shape that broadcasts to the logits'; any type.
+        alpha: the weight of the positive class in [0, 1], 1 - alpha that of the negative; None means no weights.
+        gamma: the focusing exponent, >= 0.
+        where: examples to keep, of a shape that broadcasts to the logits'; the others get loss 0 and slope 0.
+
+    Returns:
+        Losses in [0, inf] of the logits' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
+        Limits: at +-inf 0 where the label matches, +inf where it does not, with the slopes' limits; NaN at NaN.
+
+    Raises:
+        TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
+        ValueError: labels, alpha, gamma or where would enlarge the logits, or a static option is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, stablelogits_jax as sl
+        >>> loss = sl.sigmoid_focal_loss(jnp.array([20., -20.]), jnp.array([1, 1]))
+        >>> print(f"{loss[0]:.4g} {loss[1]:.4g}")
+        8.757e-27 20
+
+    References:
+        Lin et al., [Focal Loss for Dense Object Detection](https://arxiv.org/abs/1708.02002), 2017.
+    """
+    name = "sigmoid_focal_loss"
+    x, y = _logits_and_labels(name, logits, labels)
+    x, y, mask = _kept(name, x, y, where)
+    x = as_type(x, y.dtype)
+    gamma = _option(name, "gamma", gamma, x, mask)
+    alpha = None if alpha is None else _option(name, "alpha", alpha, x, mask, 1)
+    loss = _weighted_focal(x, y, gamma, alpha)
+    return loss if mask is None else masked(loss, mask, 0)
+
+
+@recomputed
+def _weighted_focal(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array | None) -> jax.Array:
+    far = _is_far(x, y)
+    loss = _focal(jnp.where(far, 0, x), y, gamma)
+    if alpha is not None:
+        loss = _times(_balance(y, alpha), loss)
+    return jnp.where(far, _far_focal(jnp.where(far, x, 1), jnp.where(far, y, 0.5), gamma, alpha), loss)
+
+
+# Where the logit is far ---------------------------------------------------------------------------------------------
+
+
+FAR = 110.0, 770.0  # in float32, and in float64
+VAST = 1e19, 1e154
+
+
+def _is_far(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Whether exp(-|x|) is nothing beside the label's share of the class that the logit speaks against; where there is
+    no share, whether the square of its logarithm overflows."""
+    share = jnp.where(x >= 0, 1 - y, y)
+    vast, far = (jnp.asarray(least[x.dtype.itemsize == 8], x.dtype) for least in (VAST, FAR))
+    return jnp.abs(x) > jnp.where(share == 0, vast, far)
+
+
+def _far_focal(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array | None) -> jax.Array:
+    """(a (1 - n) + b n) n^(gamma + 1) |x| = (a n^(gamma + 1) + (s - 2 a) n^(gamma + 2)) |x|, with n the label's share
+    of the class that the logit speaks against, b its weight, a that of the other and s = a + b: one number multiplies
+    an infinite logit, in each slope too, where the terms of a product rule would be infinite of both signs."""
+    own, other, s = (_one(x), _one(x), 2 * _one(x)) if alpha is None else (alpha, 1 - alpha, _one(x))
+    n, a = (jnp.where(x >= 0, *pair) for pair in ((1 - y, y), (own, other)))
+    return _far_slope(0, 0)(jnp.abs(x), n, gamma, a, s)
+
+
+@cache
+def _far_slope(in_share: int, in_gamma: int) -> Any:
+    """The slope of that order in n and gamma. No share of a class that is infinitely far is absence: it has no loss and
+    no slope."""
+
+    @core
+    def f(size: jax.Array, n: jax.Array, gamma: jax.Array, a: jax.Array, s: jax.Array) -> jax.Array:
+        slope = _times.closed(a, _power_slope(n, gamma + 1, in_share, in_gamma))
+        slope += _times.closed(s - 2 * a, _power_slope(n, gamma + 2, in_share, in_gamma))
+        return _times.closed(slope, jnp.where((n == 0) & jnp.isinf(size), 0, size))
+
+    define_slopes(
+        f,
+        lambda size, *of: f(jnp.ones_like(size), *of),
+        lambda *of: _far_slope(in_share + 1, in_gamma)(*of),
+        lambda *of: _far_slope(in_share, in_gamma + 1)(*of),
+        lambda size, n, gamma, a, s: f(size, n, gamma, jnp.ones_like(a), jnp.zeros_like(s)),
+        lambda size, n, gamma, a, s: f(size, n, gamma, jnp.zeros_like(a), jnp.ones_like(s)),
+    )
+    return f
+
+
+def _power_slope(n: jax.Array, p: jax.Array, in_share: int, in_power: int) -> jax.Array:
+    """The slope of n^p: n^q (c_0 + c_1 log n + ...), of which d/dn is n^(q - 1) ((q c_0 + c_1) + (q c_1 + 2 c_2) log n
+    + ...). A coefficient of 0 is absence, at n = 0 too."""
+    c = [jnp.zeros_like(p)] * in_power + [jnp.ones_like(p)]
+    for i in range(in_share):
+        c = [(p - i) * c_j + j * c_next for j, (c_j, c_next) in enumerate(zip(c, [*c[1:], 0 * p], strict=True), 1)]
+    log_n, total = jnp.log(n), jnp.zeros_like(n)
+    power = jnp.exp(_times.closed(p - in_share, log_n))
+    for c_j in c:
+        total += _times.closed(c_j, power)
+        power = _times.closed(power, log_n)
+    return total
+
+
+# Where it is not ----------------------------------------------------------------------------------------------------
+
+
+@core
+def _balance(y: jax.Array, alpha: jax.Array) -> jax.Array:
+    return (1 - y) + alpha * (2 * y - 1)
+
+
+define_slopes(_balance, lambda y, alpha: 2 * alpha - 1, lambda y, alpha: 2 * y - 1)
+
+
+@jax.custom_jvp
+@jax.jit
+def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
+    """log(1 - p_y) = log((1 - y) sigmoid(x) + y sigmoid(-x)).
+
+    With e = exp(-|x|), and far and near the label's shares of the class the logit speaks for and of the other, it is
+    log(near + far e) - log1p(e), a sum of terms >= 0 under the logarithm; at near = 0 it is -|x| - log1p(e).
+    """
+    a = jnp.abs(x)
+    e = jnp.exp(-a)
+    near, far = jnp.where(x >= 0, 1 - y, y), jnp.where(x >= 0, y, 1 - y)
+    return jnp.where(near == 0, -a, jnp.log(near + far * e)) - jnp.log1p(e)
+
+
+@cache
+def _power(logs: int) -> Any:
+    @jax.custom_jvp
+    @jax.jit
+    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+        """scale m log(1 - p_y)^logs with m = (1 - p_y)^gamma, of which each slope in gamma has one log more: apart from
+        m, its own slope in y would be infinite beside a 0. A scale of 0, such as gamma (gamma - 1) of a second slope,
+        is 0 at any m."""
+        log_miss = _log_miss(x, y)
+        return _with_logs(_times(scale, jnp.exp(_times(gamma, log_miss))), log_miss, logs)
+
+    define_slopes(
+        f,
+        lambda x, y, gamma, scale: (1 - 2 * y) * _lowered(_power_pull, logs, x, y, gamma, scale * gamma, scale),
+        lambda x, y, gamma, scale: -_tanh(x / 2) * _lowered(_power, logs, x, y, gamma - 1, scale * gamma, scale),
+        lambda *of: _power(logs + 1)(*of),
+        lambda x, y, gamma, scale: f(x, y, gamma, _one(x)),
+    )
+    return f
+
+
+@cache
+def _power_pull(logs: int) -> Any:
+    @jax.custom_jvp
+    @jax.jit
+    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+        """scale m pull log(1 - p_y)^logs, in one exponential: with a pull of its own the slope in y would be 0 times
+        infinity. The pull is the size of the slope of log(1 - p_y) in x, sigmoid(x) sigmoid(-x) / (1 - p_y), in which
+        equal infinities cancel."""
+        plus, minus = _log_sigmoid(x), _log_sigmoid(-x)
+        log_miss = _log_miss(x, y)
+        log_pull = jnp.maximum(plus, minus) + _difference(jnp.minimum(plus, minus), log_miss)
+        return _with_logs(_times(scale, jnp.exp(_times(gamma, log_miss) + log_pull)), log_miss, logs)
+
+    def in_logits(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+        """Of sigmoid(x) sigmoid(-x) (1 - p_y)^(gamma - 1) log(1 - p_y)^logs, by the product rule."""
+        pull = (1 - 2 * y) * _pull(x, y)
+        slope = f(x, y, gamma, scale) * ((gamma - 1) * pull - _tanh(x / 2))
+        return slope + logs * pull * _power_pull(logs - 1)(x, y, gamma, scale) if logs else slope
+
+    define_slopes(
+        f,
+        in_logits,
+        lambda x, y, gamma, scale: (
+            -_tanh(x / 2) * _lowered(_power_pull, logs, x, y, gamma - 1, scale * (gamma - 1), scale)
+        ),
+        lambda *of: _power_pull(logs + 1)(*of),
+        lambda x, y, gamma, scale: f(x, y, gamma, _one(x)),
+    )
+    return f
+
+
+def _with_logs(m: jax.Array, log_miss: jax.Array, logs: int) -> jax.Array:
+    for _ in range(logs):
+        m = _times(m, log_miss)
+    return m
+
+
+def _lowered(f: Callable, logs: int, x: Any, y: Any, gamma: Any, scale: Any, scale_of_logs: Any) -> jax.Array:
+    """The slope of (1 - p_y)^gamma log(1 - p_y)^logs in 1 - p_y, by the product rule; the power is lowered already."""
+    slope = f(logs)(x, y, gamma, scale)
+    return slope + logs * f(logs - 1)(x, y, gamma, scale_of_logs) if logs else slope
+
+
+def _pull(x: jax.Array, y: jax.Array) -> jax.Array:
+    return _power_pull(0)(x, y, jnp.zeros_like(x), _one(x))
+
+
+define_slopes(
+    _log_miss,
+    lambda x, y: (1 - 2 * y) * _pull(x, y),
+    lambda x, y: -_tanh(x / 2) * jnp.exp(-_log_miss(x, y)),
+)
+
+
+@jax.custom_jvp
+@jax.jit
+def _focal(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
+    return _times(_power(0)(x, y, gamma, _one(x)), _cross_entropy(x, y, _one(x), 0 * _one(x)))
+
+
+@partial(_focal.defjvp, symbolic_zeros=True)
+def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """The product rule, with c the cross entropy. What decays is multiplied to c first, so that an infinite c meets a 0
+    of the same logit."""
+    moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+
+    @recomputed
+    def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
+        x, y, gamma = primals
+        one = _one(x)
+        c, m = _cross_entropy(x, y, one, 0 * one), _power(0)(x, y, gamma, one)
+        total = jnp.zeros_like(x)
+        for i, dot in zip(moved, dots, strict=True):
+            if i == 0:
+                c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
+                total += dot * (m * c_x + (1 - 2 * y) * _times(_power_pull(0)(x, y, gamma, gamma), c))
+            elif i == 1:
+                total += dot * (_times(m, -x) - _tanh(x / 2) * _times(_power(0)(x, y, gamma - 1, gamma), c))
+            else:
+                total += dot * _times(_power(1)(x, y, gamma, one), c)
+        return total
+
+    return _focal(*primals), tangent(primals, *(tangents[i] for i in moved))
