@@ -74,14 +74,15 @@ def _tempered(x: jax.Array, temperature: jax.Array) -> jax.Array:
 
 @partial(_tempered.defjvp, symbolic_zeros=True)
 def _tempered_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """The top, a constant of the row, does not move. An absent class has no slope in T."""
+    """The top, a constant of the row, does not move. An absent class has no slope in T. In reverse mode a slope of 0
+    meets z, and not z / T, which may overflow."""
     temperature, (x_dot, temperature_dot) = primals[1], tangents
     z = _tempered(*primals)
     z_dot = jnp.zeros_like(z)
     if not isinstance(x_dot, SymbolicZero):
         z_dot += as_type(x_dot, z.dtype) / temperature
     if not isinstance(temperature_dot, SymbolicZero):
-        z_dot -= _present(z) / temperature * temperature_dot
+        z_dot -= _present(z) * (temperature_dot / temperature)
     return z, z_dot
 
 

@@ -10,7 +10,7 @@ from stablelogits_jax import _mesh
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _complement
-from stablelogits_jax._core import recomputed
+from stablelogits_jax._core import core, define_slopes, recomputed
 from stablelogits_jax._double_float import halves
 from stablelogits_jax._stats import Stats, _exp_shift, _shift, with_stats
 
@@ -187,16 +187,26 @@ def _z_loss(x: jax.Array, z: jax.Array, of: Stats) -> jax.Array:
     return _times(_times(z, log_normalizer), log_normalizer)
 
 
+@core
+def _of_share(factor: jax.Array, p: jax.Array) -> jax.Array:
+    """factor p, where p = 0 is absence: of a class beside +inf, of all in a row of -inf. Where the factor, a
+    logsumexp, is infinite, p does not move."""
+    return _times.closed(factor, p)
+
+
+define_slopes(_of_share, lambda factor, p: p, lambda factor, p: jnp.where(jnp.isinf(factor), 0, factor))
+
+
 @partial(_z_loss.defjvp, symbolic_zeros=True)
 def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """2 z logsumexp(x) p in x, where p = 0 is absence: of a class beside +inf, of all in a row of -inf."""
+    """2 z logsumexp(x) p in x."""
     x, z, of = primals
     x_dot, z_dot, _ = tangents
 
     @recomputed
     def in_logits(x: jax.Array, z: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
         factor = _times(z, 2 * _logsumexp(x, of))
-        return of.inner(_times(factor[..., None], _softmax(x, of)), x_dot)
+        return of.inner(_of_share(factor[..., None], _softmax(x, of)), x_dot)
 
     loss = _z_loss(*primals)
     loss_dot = jnp.zeros_like(loss)

@@ -41,6 +41,7 @@ WEIGHTED = (
     lambda x, w, s: DENSE(x, A([1.0, 0.0, 0.0]), weights=w, label_smoothing=s),
 )
 SURE = A([120.0, 0.0])
+TWO_PAIRS = jnp.eye(2)
 CORNERS = {
     "a target of 0 and its prediction": (
         lambda: jax.jacfwd(grad(sl.kl_divergence), 1)(A([-1.0, -2.0]), A([1.0, 0.0])),
@@ -160,6 +161,21 @@ CORNERS = {
     "focal, gamma 1, label thrice": (lambda: grad(grad(grad(FOCAL, 1), 1), 1)(50.0, 1.0, None, 1.0), 0),
     "alpha of an infinite loss": (lambda: grad(lambda a: FOCAL(-inf, 1.0, a))(0.25), inf),
     "z-loss of one infinite logit": (lambda: grad(sl.z_loss)(A([inf, 0.0, -inf])), [inf, 0, 0]),
+    "z-loss of one infinite logit twice": (lambda: hessian(sl.z_loss)(A([inf, 0.0, -inf])), np.diag([2.0, 0, 0])),
+    "a tiny temperature of pairs that are told": (
+        lambda: grad(lambda T: sl.info_nce_loss(TWO_PAIRS, TWO_PAIRS, temperature=T).sum())(1e-20),
+        0,
+    ),
+    "a label beside an infinite logit, weighted": (
+        lambda: A([grad(FOCAL, 1)(inf, y, a) for y in (0.0, 0.5) for a in (0.25, 0.75)]),
+        -inf,
+    ),
+    "alpha of a soft label beside an infinite logit": (lambda: grad(FOCAL, 2)(inf, 0.25, 0.25), -inf),
+    "a far logit, its label and gamma": (
+        lambda: grad(grad(FOCAL, 3), 1)(300.0, 0.5, None, 2.0),
+        300 * (0.25 * (3 * log(2) - 1)),
+    ),
+    "a sure logit, its label and gamma": (lambda: grad(grad(FOCAL, 3), 1)(300.0, 1.0, None, 2.0), 0),
     "z-loss, squared beyond the range": (lambda: INTEGER(A([1e20, 0.0]), 0, z_loss=1e-4), 1e36),
     "a mean of equal small logs": (lambda: sl.logmeanexp(A([1e-8, 1e-8])), 1e-8),
     "weights that select nothing": (lambda: grad(lambda w: sl.masked_mean(A([1.0, 2.0]), weights=w))(A([0.0, 0.0])), 0),
