@@ -67,82 +67,69 @@ def sigmoid_focal_loss(
 
 @recomputed
 def _weighted_focal(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array | None) -> jax.Array:
-    far = _is_far(x, y)
-    loss = _focal(jnp.where(far, 0, x), y, gamma)
-    if alpha is not None:
-        loss = _times(_balance(y, alpha), loss)
-    return jnp.where(far, _far_focal(jnp.where(far, x, 1), jnp.where(far, y, 0.5), gamma, alpha), loss)
-
-
-# Where the logit is far ---------------------------------------------------------------------------------------------
-
-
-FAR = 110.0, 770.0  # in float32, and in float64
-VAST = 1e19, 1e154
-
-
-def _is_far(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Whether exp(-|x|) is nothing beside the label's share of the class that the logit speaks against; where there is
-    no share, whether the square of its logarithm overflows."""
-    share = jnp.where(x >= 0, 1 - y, y)
-    vast, far = (jnp.asarray(least[x.dtype.itemsize == 8], x.dtype) for least in (VAST, FAR))
-    return jnp.abs(x) > jnp.where(share == 0, vast, far)
-
-
-def _far_focal(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array | None) -> jax.Array:
-    """(a (1 - n) + b n) n^(gamma + 1) |x| = (a n^(gamma + 1) + (s - 2 a) n^(gamma + 2)) |x|, with n the label's share
-    of the class that the logit speaks against, b its weight, a that of the other and s = a + b: one number multiplies
-    an infinite logit, in each slope too, where the terms of a product rule would be infinite of both signs."""
-    own, other, s = (_one(x), _one(x), 2 * _one(x)) if alpha is None else (alpha, 1 - alpha, _one(x))
-    n, a = (jnp.where(x >= 0, *pair) for pair in ((1 - y, y), (own, other)))
-    return _far_slope(0, 0)(jnp.abs(x), n, gamma, a, s)
-
-
-@cache
-def _far_slope(in_share: int, in_gamma: int) -> Any:
-    """The slope of that order in n and gamma. No share of a class that is infinitely far is absence: it has no loss and
-    no slope."""
-
-    @core
-    def f(size: jax.Array, n: jax.Array, gamma: jax.Array, a: jax.Array, s: jax.Array) -> jax.Array:
-        slope = _times.closed(a, _power_slope(n, gamma + 1, in_share, in_gamma))
-        slope += _times.closed(s - 2 * a, _power_slope(n, gamma + 2, in_share, in_gamma))
-        return _times.closed(slope, jnp.where((n == 0) & jnp.isinf(size), 0, size))
-
-    define_slopes(
-        f,
-        lambda size, *of: f(jnp.ones_like(size), *of),
-        lambda *of: _far_slope(in_share + 1, in_gamma)(*of),
-        lambda *of: _far_slope(in_share, in_gamma + 1)(*of),
-        lambda size, n, gamma, a, s: f(size, n, gamma, jnp.ones_like(a), jnp.zeros_like(s)),
-        lambda size, n, gamma, a, s: f(size, n, gamma, jnp.zeros_like(a), jnp.ones_like(s)),
-    )
-    return f
-
-
-def _power_slope(n: jax.Array, p: jax.Array, in_share: int, in_power: int) -> jax.Array:
-    """The slope of n^p: n^q (c_0 + c_1 log n + ...), of which d/dn is n^(q - 1) ((q c_0 + c_1) + (q c_1 + 2 c_2) log n
-    + ...). A coefficient of 0 is absence, at n = 0 too."""
-    c = [jnp.zeros_like(p)] * in_power + [jnp.ones_like(p)]
-    for i in range(in_share):
-        c = [(p - i) * c_j + j * c_next for j, (c_j, c_next) in enumerate(zip(c, [*c[1:], 0 * p], strict=True), 1)]
-    log_n, total = jnp.log(n), jnp.zeros_like(n)
-    power = jnp.exp(_times.closed(p - in_share, log_n))
-    for c_j in c:
-        total += _times.closed(c_j, power)
-        power = _times.closed(power, log_n)
-    return total
-
-
-# Where it is not ----------------------------------------------------------------------------------------------------
+    infinite = jnp.isinf(x)
+    loss = _focal(0)(jnp.where(infinite, 0, x), y, gamma)
+    limit = _at_infinity(0, 0, 0)
+    at = jnp.where(infinite, x, 1), jnp.where(infinite, y, 0.5), gamma
+    if alpha is None:
+        return jnp.where(infinite, 2 * limit(*at, 0.5 * _one(x)), loss)
+    return jnp.where(infinite, limit(*at, alpha), _times(_balance(y, alpha), loss))
 
 
 @core
 def _balance(y: jax.Array, alpha: jax.Array) -> jax.Array:
-    return (1 - y) + alpha * (2 * y - 1)
+    return y * alpha + (1 - y) * (1 - alpha)
 
 
 define_slopes(_balance, lambda y, alpha: 2 * alpha - 1, lambda y, alpha: 2 * y - 1)
+
+
+# At an infinite logit -----------------------------------------------------------------------------------------------
+
+
+@cache
+def _at_infinity(in_label: int, in_gamma: int, in_alpha: int, finite: bool = False) -> Any:
+    """Of the loss alpha_y n^(gamma + 1) |x|, with n the label's share of the class that the logit speaks against, the
+    slope of these orders: |x| times one number, where a product rule would add infinities of both signs. A slope in x,
+    without |x|, is finite. A class without a share is absent: it has no loss and no slope."""
+
+    @core
+    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array) -> jax.Array:
+        sign, n, p = jnp.sign(x), jnp.where(x > 0, 1 - y, y), gamma + 1
+        weight = (_balance.closed(y, alpha), 2 * y - 1, 0)[min(in_alpha, 2)]
+        weight_in_label = (2 * alpha - 1, 2, 0)[min(in_alpha, 2)]
+        slope = weight * _of_power(n, p, in_label, in_gamma)
+        if in_label:
+            slope -= sign * in_label * weight_in_label * n * _of_power(n, p, in_label - 1, in_gamma)
+        slope *= (-sign) ** in_label
+        if finite:
+            return sign * _times.closed(slope, jnp.exp(_times.closed(p - in_label, jnp.log(n))))
+        return jnp.where(n == 0, 0, _times.closed(slope, jnp.abs(x)))
+
+    define_slopes(
+        f,
+        (lambda x, *_: jnp.zeros_like(x)) if finite else _at_infinity(in_label, in_gamma, in_alpha, True),
+        lambda *of: _at_infinity(in_label + 1, in_gamma, in_alpha, finite)(*of),
+        lambda *of: _at_infinity(in_label, in_gamma + 1, in_alpha, finite)(*of),
+        lambda *of: _at_infinity(in_label, in_gamma, in_alpha + 1, finite)(*of),
+    )
+    return f
+
+
+def _of_power(n: jax.Array, p: jax.Array, in_share: int, in_power: int) -> jax.Array:
+    """The slope of n^p of these orders, over n^(p - in_share), which may underflow: c_0 + c_1 log n + ..., of which one
+    order more in n, at q = p - in_share, makes (q c_0 + c_1) + (q c_1 + 2 c_2) log n + ..."""
+    c = [jnp.zeros_like(p)] * in_power + [jnp.ones_like(p)]
+    for i in range(in_share):
+        c = [(p - i) * a + j * b for j, (a, b) in enumerate(zip(c, [*c[1:], jnp.zeros_like(p)], strict=True), 1)]
+    total, logs = jnp.zeros_like(n), jnp.ones_like(n)
+    for a in c:
+        total += _times.closed(a, logs)
+        logs = logs * jnp.log(n)
+    return total
+
+
+# At a finite one ----------------------------------------------------------------------------------------------------
 
 
 @jax.custom_jvp
@@ -234,32 +221,37 @@ define_slopes(
 )
 
 
-@jax.custom_jvp
-@jax.jit
-def _focal(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-    return _times(_power(0)(x, y, gamma, _one(x)), _cross_entropy(x, y, _one(x), 0 * _one(x)))
+@cache
+def _focal(logs: int) -> Any:
+    @jax.custom_jvp
+    @jax.jit
+    def f(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
+        """m log(1 - p_y)^logs c, with c the cross entropy; each slope in gamma has one log more."""
+        return _times(_power(logs)(x, y, gamma, _one(x)), _cross_entropy(x, y, _one(x), 0 * _one(x)))
 
+    @partial(f.defjvp, symbolic_zeros=True)
+    def rule(primals: tuple, tangents: tuple) -> tuple:
+        """The product rule. What decays is multiplied to c first, so that an infinite c meets a 0 of the same logit."""
+        moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
-@partial(_focal.defjvp, symbolic_zeros=True)
-def _focal_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """The product rule, with c the cross entropy. What decays is multiplied to c first, so that an infinite c meets a 0
-    of the same logit."""
-    moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+        @recomputed
+        def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
+            x, y, gamma = primals
+            one = _one(x)
+            c, m = _cross_entropy(x, y, one, 0 * one), _power(logs)(x, y, gamma, one)
+            total = jnp.zeros_like(x)
+            for i, dot in zip(moved, dots, strict=True):
+                if i == 0:
+                    c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
+                    pull = _lowered(_power_pull, logs, x, y, gamma, gamma, one)
+                    total += dot * (m * c_x + (1 - 2 * y) * _times(pull, c))
+                elif i == 1:
+                    power = _lowered(_power, logs, x, y, gamma - 1, gamma, one)
+                    total += dot * (_times(m, -x) - _tanh(x / 2) * _times(power, c))
+                else:
+                    total += dot * _focal(logs + 1)(x, y, gamma)
+            return total
 
-    @recomputed
-    def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
-        x, y, gamma = primals
-        one = _one(x)
-        c, m = _cross_entropy(x, y, one, 0 * one), _power(0)(x, y, gamma, one)
-        total = jnp.zeros_like(x)
-        for i, dot in zip(moved, dots, strict=True):
-            if i == 0:
-                c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
-                total += dot * (m * c_x + (1 - 2 * y) * _times(_power_pull(0)(x, y, gamma, gamma), c))
-            elif i == 1:
-                total += dot * (_times(m, -x) - _tanh(x / 2) * _times(_power(0)(x, y, gamma - 1, gamma), c))
-            else:
-                total += dot * _times(_power(1)(x, y, gamma, one), c)
-        return total
+        return f(*primals), tangent(primals, *(tangents[i] for i in moved))
 
-    return _focal(*primals), tangent(primals, *(tangents[i] for i in moved))
+    return f

@@ -2,7 +2,9 @@
 
 import json
 import os
+import platform
 from collections.abc import Callable
+from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,8 @@ def committed(name: str, dtype: str) -> list[Tally]:
 
 
 AS_COMMITTED = (
-    jax.__version__ == FIGURES["conditions"]["jax"]
+    all(version(package) == FIGURES["conditions"][package] for package in ("jax", "jaxlib"))
+    and platform.machine() in ("x86_64", "AMD64")
     and jax.default_backend() == "cpu"
     and "xla_cpu_max_isa" not in os.environ.get("XLA_FLAGS", "")
 )

@@ -115,9 +115,10 @@ SCORES = (inf, LARGEST, 1.0, 0.0, -1.0, -LARGEST, -inf)
 BETAS = (0.0, SMALLEST, 1e-30, 0.1, 1e30, LARGEST)
 SHARES = (0.0, SMALLEST, 1e-30, 0.25, 0.49)
 LABELS = (0.0, 0.25, 0.5, 1.0)
+FAR = (inf, 1e36, 300.0, 1.0, 0.0, -1.0, -300.0, -1e36, -inf)
 GRIDS = {
     "sigmoid_binary_cross_entropy": (binary, SCORES, LABELS, LABELS, (0.0, 1.0, 3.0)),
-    "sigmoid_focal_loss": (sl.sigmoid_focal_loss, SCORES, LABELS, LABELS, (0.0, 1.0, 2.0, 3.5)),
+    "sigmoid_focal_loss": (sl.sigmoid_focal_loss, FAR, (1e-13, *LABELS), LABELS, (0.0, 1.0, 2.0, 3.5)),
     "orpo_loss": (orpo, LOGS, LOGS, BETAS),
     "dpo_loss": (dpo, SCORES, SCORES, BETAS, SHARES),
     "dpo_loss, robust": (robust, SCORES, SCORES, BETAS, SHARES),

@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import each
+from checks import each, spec_of
 
 from stablelogits_jax._checks import compute_type
 from stablelogits_jax.verify import __main__ as command
+from stablelogits_jax.verify._measure import code, flat_digest
 from stablelogits_jax.verify._specs import SPECS
 
 
@@ -53,3 +56,13 @@ def test_without_the_extra(missing):
 def test_the_package_does_not_need_the_extra():
     code = "import sys; sys.modules.update(mpmath=None, rich=None); import stablelogits_jax as sl; sl.sigmoid(0.)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_digest_of_the_code_sees_numbers():
+    """Those that a function is given, and those that it closes over."""
+    spec = spec_of("sigmoid")
+    other = replace(spec, grid=lambda dtype: (spec.grid(dtype)[0][::-1],))
+    assert code(spec, "float32") != code(other, "float32")
+    x = jnp.zeros(3)
+    one, two = (flat_digest(jax.jit(lambda x, a=a: x + a).trace(x).jaxpr) for a in (np.arange(3.0), np.ones(3)))
+    assert one != two

@@ -96,6 +96,8 @@ def flat_digest(jaxpr: Any) -> str:
 
 
 def _lines(jaxpr: Any) -> Iterator[str]:
+    for const in getattr(jaxpr, "consts", ()):
+        yield f"{np.asarray(const).tobytes()!r}"
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     numbers: dict[Any, int] = {}
 
@@ -113,10 +115,12 @@ def _lines(jaxpr: Any) -> Iterator[str]:
 
 
 def code(spec: Spec, dtype: Any) -> str:
-    """The digest of what `measure` compiles of ours."""
+    """The digest of what `measure` compiles of ours, and of the numbers that it is given."""
+    grid = spec.grid(jnp.dtype(dtype))
     with float64_where_needed(dtype):
-        args = map(jnp.asarray, spec.grid(jnp.dtype(dtype)))
-        return flat_digest(jax.jit(lambda *a: derivatives(spec.ours(), a, spec.wrt)).trace(*args).jaxpr)
+        of = jax.jit(lambda *a: derivatives(spec.ours(), a, spec.wrt)).trace(*map(jnp.asarray, grid))
+    numbers = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in grid)).hexdigest()[:16]
+    return f"{flat_digest(of.jaxpr)} {numbers}"
 
 
 def result(spec: Spec, dtype: Any) -> Any:
