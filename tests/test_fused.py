@@ -20,12 +20,7 @@ from stablelogits_jax.verify._metric import ulp_error
 from stablelogits_jax.verify._spec import truth
 
 PRODUCERS = {"x * 0.7": lambda x: x * 0.7, "x / 3": lambda x: x / 3}
-KINDS = [
-    ("float64", "x * 0.7"),
-    ("float32", "x * 0.7"),
-    ("float32", "x / 3"),
-    ("bfloat16", "x / 3"),
-]
+KINDS = [("float32", "x * 0.7"), ("float32", "x / 3"), ("bfloat16", "x / 3")]
 kinds = pytest.mark.parametrize(("kind", "producer"), KINDS, ids=str)
 
 
@@ -123,7 +118,7 @@ def ties_and_gaps(spec, dtype):
     return (x, x[::-1].copy()) if spec.name in ("kl_from_logits", "distillation_loss") else (x,)
 
 
-@pytest.mark.parametrize(("kind", "producer"), KINDS[1:4], ids=str)
+@kinds
 @each(ROWWISE)
 def test_large_rows(spec, kind, producer):
     check_large_rows(getattr(sl, spec.name), spec, kind, producer)

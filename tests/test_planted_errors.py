@@ -219,12 +219,15 @@ INACCURATE = {
 }
 
 
+TWICE = ("second order lost",)  # wrong in the curvature alone
+
+
 @pytest.mark.parametrize("name", INACCURATE)
 def test_accuracy_sees(name):
     row, wrong, *kind = INACCURATE[name]
     spec = spec_of(*row.split(", "))
     with pytest.raises(AssertionError, match=spec.name):
-        check_accuracy(spec.call(wrong), spec, *(kind or ["float32"]))
+        check_accuracy(spec.call(wrong), spec, *(kind or ["float32"]), order=2 if name in TWICE else 1)
 
 
 WRONG_AT_LIMITS = {
