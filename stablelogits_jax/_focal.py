@@ -96,11 +96,11 @@ def _at_infinity(in_label: int, in_gamma: int, in_alpha: int, finite: bool = Fal
     @core
     def f(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array) -> jax.Array:
         sign, n, p = jnp.sign(x), jnp.where(x > 0, 1 - y, y), gamma + 1
-        weight = (_balance.closed(y, alpha), 2 * y - 1, 0)[min(in_alpha, 2)]
+        weight = (_balance.closed(y, alpha), 2 * y - 1, 0 * y)[min(in_alpha, 2)]
         weight_in_label = (2 * alpha - 1, 2, 0)[min(in_alpha, 2)]
-        slope = weight * _of_power(n, p, in_label, in_gamma)
+        slope = _times.closed(weight, _of_power(n, p, in_label, in_gamma))
         if in_label:
-            slope -= sign * in_label * weight_in_label * n * _of_power(n, p, in_label - 1, in_gamma)
+            slope -= sign * in_label * _times.closed(weight_in_label * n, _of_power(n, p, in_label - 1, in_gamma))
         slope *= (-sign) ** in_label
         if finite:
             return sign * _times.closed(slope, jnp.exp(_times.closed(p - in_label, jnp.log(n))))

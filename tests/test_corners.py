@@ -173,6 +173,10 @@ CORNERS = {
     "a small share of an infinite loss": (lambda: A([FOCAL(-inf, 1e-25), FOCAL(inf, 1e-8, 1.0)]), inf),
     "a small label, balanced": (lambda: FOCAL(A([0.0, 120.0]), 1e-8, 1.0, 0.0), [log(2) * 1e-8, 1.2e-6]),
     "gamma of a sure label twice": (lambda: grad(grad(FOCAL, 3), 3)(87.0, 1.0, 0.25, 0.0), 3.1142866e-35),
+    "a hard label of a hard alpha, its logit and gamma": (
+        lambda: A([grad(grad(FOCAL, 0), 3)(inf, 1.0, 0.0, 2.0), grad(grad(FOCAL, 3), 0)(-inf, 0.0, 1.0, 2.0)]),
+        0,
+    ),
     "alpha of a soft label beside an infinite logit": (lambda: grad(FOCAL, 2)(inf, 0.25, 0.25), -inf),
     "a far logit, its label and gamma": (
         lambda: grad(grad(FOCAL, 3), 1)(300.0, 0.5, None, 2.0),
