@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _rows, _stats
+from stablelogits_jax import _checks, _label, _rows, _stats
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import masked
+from stablelogits_jax._cross_entropy import cross_entropy
 from stablelogits_jax._examples import examples, labelled, shares, smoothed, total, uniform
 from stablelogits_jax._mesh import AxisName
 
@@ -65,7 +66,7 @@ def softmax_cross_entropy(
     """
     of = examples("softmax_cross_entropy", logits, axis, where, axis_name=axis_name)
     y = shares(of, labels, label_smoothing, weights)
-    return total(of, lambda x: _rows.cross_entropy(x, y, axis_name=axis_name), z_loss, soft_cap)
+    return total(of, lambda x: cross_entropy(x, y, axis_name=axis_name), z_loss, soft_cap)
 
 
 safe_softmax_cross_entropy = softmax_cross_entropy
@@ -127,7 +128,7 @@ def softmax_cross_entropy_with_integer_labels(
     """
     name = "softmax_cross_entropy_with_integer_labels"
     of, labels = labelled(name, logits, labels, axis, where, ignore_index, axis_name)
-    hard, soft = (partial(f, axis_name=axis_name) for f in (_rows.surprisal, _rows.cross_entropy))
+    hard, soft = (partial(f, axis_name=axis_name) for f in (_label.surprisal, cross_entropy))
     loss = smoothed(of, labels, hard, soft, label_smoothing, weights)
     return total(of, loss, z_loss, soft_cap)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _rows
+from stablelogits_jax import _checks, _label
 from stablelogits_jax._core import core, define_slopes, masked
 from stablelogits_jax._row_divergence import _tempered
 from stablelogits_jax._univariate import _softplus
@@ -80,10 +80,10 @@ def info_nce_loss(
     _checks.not_empty(name, "queries", products, 0)
     t = _checks.option(name, "temperature", temperature, (), products.dtype, positive=True).reshape(1, 1)
     if pairs is None:
-        return _rows.surprisal(_tempered(products, t), own)
+        return _label.surprisal(_tempered(products, t), own)
     counted = jnp.any(pairs, -1)
     products = masked(products, pairs, jnp.where(counted, jnp.asarray(-jnp.inf, products.dtype), 0)[:, None])
-    return masked(_rows.surprisal(_tempered(products, t), own), counted, 0)
+    return masked(_label.surprisal(_tempered(products, t), own), counted, 0)
 
 
 def sigmoid_contrastive_loss(

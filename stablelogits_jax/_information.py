@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _mesh, _row_divergence, _rows, _stats
+from stablelogits_jax import _checks, _label, _mesh, _row_divergence, _rows, _stats
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis, compute_type
 from stablelogits_jax._core import masked, recomputed
@@ -133,7 +133,7 @@ def log_prob_from_logits(
     labels = _checks.integer(name, "labels", labels, x.shape[:-1])
     mask = _checks.mask(name, where, jnp.shape(logits), axes)
     if mask is None:
-        return _checks.as_type(-_rows.surprisal(x, labels, axis_name=axis_name), x.dtype)
+        return _checks.as_type(-_label.surprisal(x, labels, axis_name=axis_name), x.dtype)
     counted = _mesh.any_of_all(jnp.any(_stats.flatten(mask, axes), -1), axis_name)
-    log_p = -_rows.surprisal(x, jnp.where(counted, labels, 0), axis_name=axis_name)
+    log_p = -_label.surprisal(x, jnp.where(counted, labels, 0), axis_name=axis_name)
     return _checks.as_type(masked(log_p, counted, 0), x.dtype)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _rows
+from stablelogits_jax import _label
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._examples import examples, labelled, option, shares, smoothed, total
 from stablelogits_jax._mesh import AxisName
@@ -114,7 +114,7 @@ def softmax_focal_loss_with_integer_labels(
     gamma = option(of, "gamma", gamma)
 
     def hard(x: jax.Array, labels: jax.Array) -> jax.Array:
-        s = _rows.surprisal(x, labels, axis_name=axis_name)
+        s = _label.surprisal(x, labels, axis_name=axis_name)
         sure = s == 0  # the loss is 0 and does not move, though its curvature in s may be infinite
         return jnp.where(sure, 0, FOCAL.f(jnp.where(sure, 1, s), gamma))
 

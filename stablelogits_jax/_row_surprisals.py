@@ -14,6 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax import _rows
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._core import recomputed
+from stablelogits_jax._cross_entropy import _excess, found_in
 from stablelogits_jax._stats import Stats, with_stats
 from stablelogits_jax._surprisals import FOCAL, POLY, Modulation
 
@@ -75,7 +76,7 @@ def _sum_of(h: Modulation) -> Callable:
             bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
             z_dot += of.sum(z) * (_rows._softmax(x, of) * s_dot)
             z_dot += y * jnp.where(s == 0, 0, bend) * s_dot
-        return slope(*primals), _rows._excess_core(x, z_dot, of)
+        return slope(*primals), _excess(x, z_dot, found_in(of))
 
     def values(x: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
         return each(_surprisals(x, of), number, jax.lax.stop_gradient(_rows._softmax(x, of)), of)

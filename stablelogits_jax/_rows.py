@@ -6,13 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from stablelogits_jax import _mesh
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
-from stablelogits_jax._closed import _complement
 from stablelogits_jax._core import core, define_slopes, recomputed
 from stablelogits_jax._double_float import halves
-from stablelogits_jax._stats import Stats, _exp_shift, _shift, with_stats
+from stablelogits_jax._stats import Stats, _exp_shift, _shift, kept, with_stats
 
 # The cores --------------------------------------------------------------------------------------------------------
 
@@ -51,27 +49,6 @@ def _logmeanexp(x: jax.Array, n: jax.Array, of: Stats) -> jax.Array:
 @jax.jit
 def _log_softmax(x: jax.Array, of: Stats) -> jax.Array:
     return _shift(x, of.top) - jnp.where(of.total == 0, 0, of.log_total)
-
-
-@jax.custom_jvp
-@jax.jit
-def _surprisal(x: jax.Array, label: jax.Array, of: Stats) -> jax.Array:
-    """-log_softmax(x) at the label: +inf if its class is absent, NaN if it is not in [0, n).
-
-    Of rows that are split, one device has the label's logit, beside the 0 of all others.
-    """
-    n = x.shape[-1]
-    own = _mesh.of_device(label, n, of.axis_name)
-    index = jnp.where((own >= 0) & (own < n), own, n)[..., None]
-    x = as_type(x, of.top.dtype)
-    if of.axis_name is None:
-        x = jnp.take_along_axis(x, index, -1, mode="fill", fill_value=jnp.nan)
-    else:
-        x = of.whole(jnp.take_along_axis(x, index, -1, mode="fill", fill_value=0))
-        is_class = (label >= 0) & (label < n * _mesh.devices(of.axis_name))
-        x = jnp.where(is_class[..., None], x, jnp.nan)
-    shift = _shift(x, of.top)
-    return jnp.where(shift == -jnp.inf, jnp.inf, of.log_total - shift)[..., 0]
 
 
 # Their rules ------------------------------------------------------------------------------------------------------
@@ -140,40 +117,10 @@ def _logmeanexp_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _logmeanexp(*primals), _weighted_by_p(x, of, tangents[0])
 
 
-@jax.custom_jvp
-@jax.jit
-def _miss(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array) -> jax.Array:
-    """p - onehot, the slope of the surprisal y; at the label, p - 1 comes from y = -log p."""
-    y = y[..., None]
-    scale = jnp.where(jnp.isnan(y), y, jnp.where(of.total == 0, of.total, 1))
-    own = _mesh.of_device(label, x.shape[-1], of.axis_name)
-    is_label = jax.lax.broadcasted_iota(label.dtype, x.shape, x.ndim - 1) == own[..., None]
-    return jnp.where(is_label, -_complement(-y) * scale, _softmax(x, of) * scale)
-
-
-@_miss.defjvp
-def _miss_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """The slope of p, at the label too: how y moves is known."""
-    x, _, of, y = primals
-    slope = _softmax_slope(x, of, tangents[0])
-    return _miss(*primals), jnp.where(jnp.isnan(y)[..., None], jnp.nan, slope)
-
-
-@_surprisal.defjvp
-def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
-    @recomputed
-    def tangent(x: jax.Array, label: jax.Array, of: Stats, y: jax.Array, x_dot: jax.Array) -> jax.Array:
-        return of.inner(_miss(x, label, of, y), x_dot)
-
-    y = _surprisal(*primals)
-    return y, tangent(*primals, y, tangents[0])
-
-
-softmax = with_stats(_softmax, keep=True)
+softmax = with_stats(_softmax, kept)
 log_softmax = with_stats(_log_softmax)
 logsumexp = with_stats(_logsumexp)
 logmeanexp = with_stats(_logmeanexp)
-surprisal = with_stats(_surprisal)
 
 
 # Losses -----------------------------------------------------------------------------------------------------------
@@ -218,66 +165,3 @@ def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 z_loss = with_stats(_z_loss)
-
-
-@jax.custom_jvp
-@jax.jit
-def _cross_entropy(x: jax.Array, y: jax.Array, of: Stats) -> jax.Array:
-    """-sum y log_softmax(x)
-
-    A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
-    """
-    return of.sum(_times(y, -_log_softmax(x, of)))[..., 0]
-
-
-def _excess(x: jax.Array, y: jax.Array, of: Stats) -> jax.Array:
-    """Y p - y with Y = sum y; at a class with p > 1/2 minus the sum of the others, since it would cancel there."""
-    p = _softmax(x, of)
-    hot = p > 0.5
-    g = jnp.where(hot, 0, of.whole(jnp.sum(y, -1, keepdims=True)) * p - y)
-    g = jnp.where(hot, -of.whole(jnp.sum(g, -1, keepdims=True)), g)
-    return jnp.where(of.total == 0, 0, g)
-
-
-_excess_core = jax.custom_jvp(jax.jit(_excess))
-
-
-@partial(_excess_core.defjvp, symbolic_zeros=True)
-def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """Y times the slope of p in x; linear in y."""
-    x, y, of = primals
-    x_dot, y_dot, _ = tangents
-    g = _excess_core(x, y, of)
-    g_dot = jnp.zeros_like(g)
-    if not isinstance(x_dot, SymbolicZero):
-        g_dot += _softmax_slope(x, of, x_dot, of.whole(jnp.sum(y, -1, keepdims=True)))
-    if not isinstance(y_dot, SymbolicZero):
-        g_dot += recomputed(_excess)(x, y_dot, of)
-    return g, g_dot
-
-
-@partial(_cross_entropy.defjvp, symbolic_zeros=True)
-def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """The slope in y is -log_softmax(x), and 0 for an absent class without a share."""
-    x, y, of = primals
-    x_dot, y_dot, _ = tangents
-
-    @recomputed
-    def in_logits(x: jax.Array, y: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        return of.inner(_excess_core(x, y, of), x_dot)
-
-    @recomputed
-    def in_labels(x: jax.Array, y: jax.Array, of: Stats, y_dot: jax.Array) -> jax.Array:
-        log_p = _log_softmax(x, of)
-        return of.inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)
-
-    loss = _cross_entropy(*primals)
-    loss_dot = jnp.zeros_like(loss)
-    if not isinstance(x_dot, SymbolicZero):
-        loss_dot += in_logits(x, y, of, x_dot)
-    if not isinstance(y_dot, SymbolicZero):
-        loss_dot += in_labels(x, y, of, y_dot)
-    return loss, loss_dot
-
-
-cross_entropy = with_stats(_cross_entropy)

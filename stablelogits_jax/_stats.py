@@ -243,27 +243,36 @@ def _stats(x: jax.Array, keep: bool, axis_name: AxisName = None) -> Stats:
     return Stats(top, *total, log_total, axis_name)
 
 
-def with_stats(core: Callable, keep: bool = False) -> Callable:
+def not_kept(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Stats:
+    return _stats(x, keep=False, axis_name=axis_name)
+
+
+def kept(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Stats:
+    return _stats(x, keep=True, axis_name=axis_name)
+
+
+def with_stats(core: Callable, at_value: Callable = not_kept, at_slope: Callable = kept) -> Callable:
     """core(x, ..., stats) as a function of (x, ...), and of the name of a mesh axis that the rows are split over.
 
     The statistics are constants to the core, whose rule knows how they move with x. Where exp(x - top) is used again,
-    in the value (`keep`) or in a slope, they keep it; for a value that is all they are for, they do not.
+    in the value or in a slope, they keep it; for a value that is all they are for, they do not.
     """
 
-    return lambda *args, axis_name=None: _with_stats(core, keep, axis_name)(*args)
+    return lambda *args, axis_name=None: _with_stats(core, at_value, at_slope, axis_name)(*args)
 
 
 @cache
-def _with_stats(core: Callable, keep: bool, axis_name: AxisName) -> Callable:
+def _with_stats(core: Callable, at_value: Callable, at_slope: Callable, axis_name: AxisName) -> Callable:
     @jax.custom_jvp
     def function(x: jax.Array, *args: jax.Array) -> jax.Array:
         x = _rounded(x)
-        return core(x, *args, _stats(x, keep, axis_name))
+        return core(x, *args, at_value(x, *args, axis_name=axis_name))
 
     @partial(function.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
         moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
-        of = _stats(jax.lax.stop_gradient(_rounded(primals[0])), keep=True, axis_name=axis_name)
+        x, *rest = jax.lax.stop_gradient(primals)
+        of = at_slope(_rounded(x), *rest, axis_name=axis_name)
 
         def of_moved(*values: jax.Array) -> jax.Array:
             args: list[Any] = list(primals)

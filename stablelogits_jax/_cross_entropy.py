@@ -1,0 +1,152 @@
+"""Floor 2: the cross entropy of rows of logits with labels, which are shares of the classes, and its rules.
+
+With Y the sum of the labels y, and p the softmax, the slope is Y p - y. A hot class, of p > 1/2, of which a row has one
+at most, is left out of all sums: its own slope is (sum of the other y) - Y (1 - p), with 1 - p the sum of the other p.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from stablelogits_jax import _mesh
+from stablelogits_jax._checks import as_type, compute_type
+from stablelogits_jax._closed import _complement, _log1p
+from stablelogits_jax._core import recomputed
+from stablelogits_jax._double_float import fast_two_sum, opaque, written
+from stablelogits_jax._mesh import AxisName
+from stablelogits_jax._row_exp import exp_in, exp_of_top, unit
+from stablelogits_jax._row_sums import sums
+from stablelogits_jax._rows import _log_softmax, _softmax_slope
+from stablelogits_jax._stats import Stats, _shift, not_kept, with_stats
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("stats", "hot", "inverse", "miss"), meta_fields=())
+@dataclass(frozen=True)
+class Found:
+    """What one look at the rows finds, [..., 1] all: their statistics, the exponential from which on a class is hot,
+    1 / sum e, and 1 - p of the hot class."""
+
+    stats: Stats
+    hot: Any = None
+    inverse: Any = None
+    miss: Any = None
+
+
+def _exponentials(x: jax.Array, top: jax.Array) -> jax.Array:
+    return written(exp_in(x, unit(top)))
+
+
+def _found_for_value(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
+    return Found(not_kept(x, axis_name=axis_name))
+
+
+@partial(jax.jit, static_argnames="axis_name")
+def _found(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
+    """Of the whole, counted in tops, one top is left out: 0 where there is none."""
+    top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
+    top = _mesh.largest_of_all(top, axis_name)
+    e, e_top = _exponentials(x, top), exp_of_top(unit(top))
+
+    def smaller_and_tops(e: jax.Array, e_top: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.where(e >= e_top, 0, e), jnp.where(e >= e_top, jnp.ones_like(e), 0)
+
+    smaller, tops = _mesh.over_all(sums(smaller_and_tops, [e], [e_top]), axis_name)
+    rest = (written(tops) - 1) + smaller / e_top
+    stats = Stats(top, *fast_two_sum(opaque(1, top.dtype), rest), _log1p(rest), axis_name)
+    return _found_of(stats, e_top, rest / stats.total)
+
+
+def found_in(stats: Stats) -> Found:
+    return _found_of(stats, exp_of_top(unit(stats.top)), _complement(-stats.log_total))
+
+
+def _found_of(stats: Stats, e_top: jax.Array, miss: jax.Array) -> Found:
+    whole = stats.total * e_top
+    hot = jnp.where(stats.total < 2, e_top, jnp.inf)
+    return Found(stats, hot, jnp.where(whole == 0, 0, 1 / whole), miss)
+
+
+@jax.custom_jvp
+@jax.jit
+def _cross_entropy(x: jax.Array, y: jax.Array, of: Found) -> jax.Array:
+    """-sum y log_softmax(x)
+
+    A label's share of an absent class is lost: +inf, and in a row of -inf for every label.
+    """
+
+    def lost(x: jax.Array, y: jax.Array, top: jax.Array, log_total: jax.Array) -> jax.Array:
+        return jnp.where(y == 0, 0, y * (log_total - _shift(x, top)))
+
+    stats = of.stats
+    log_total = jnp.where(stats.total == 0, 0, stats.log_total)
+    loss = stats.whole(sums(lost, [x, y], [stats.top, log_total]))
+    return jnp.where(jnp.isnan(log_total), log_total, loss)[..., 0]
+
+
+@jax.custom_jvp
+@jax.jit
+def _excess(x: jax.Array, y: jax.Array, of: Found) -> jax.Array:
+    """Y p - y"""
+
+    def without_hot(e: jax.Array, y: jax.Array, hot: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return y, jnp.where(e >= hot, 0, y)
+
+    e = _exponentials(x, of.stats.top)
+    all_y, other_y = of.stats.whole(sums(without_hot, [e, y], [of.hot]))
+    return _less(e, y, of, all_y, other_y)
+
+
+def _less(e: jax.Array, y: jax.Array, of: Found, all_y: jax.Array, other_y: jax.Array) -> jax.Array:
+    g = jnp.where(e >= of.hot, other_y - all_y * of.miss, all_y * of.inverse * e - y)
+    return jnp.where(of.stats.total == 0, 0, g)
+
+
+def _excess_in_labels(x: jax.Array, of: Found, y: jax.Array) -> jax.Array:
+    """The same, of sums that have a transpose."""
+    e = _exponentials(x, of.stats.top)
+    return _less(e, y, of, of.stats.sum(y), of.stats.sum(jnp.where(e >= of.hot, 0, y)))
+
+
+@partial(_excess.defjvp, symbolic_zeros=True)
+def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """Y times the slope of p in x; linear in y."""
+    x, y, of = primals
+    x_dot, y_dot, _ = tangents
+    g = _excess(x, y, of)
+    g_dot = jnp.zeros_like(g)
+    if not isinstance(x_dot, SymbolicZero):
+        g_dot += _softmax_slope(x, of.stats, x_dot, of.stats.sum(y))
+    if not isinstance(y_dot, SymbolicZero):
+        g_dot += recomputed(_excess_in_labels)(x, of, y_dot)
+    return g, g_dot
+
+
+@partial(_cross_entropy.defjvp, symbolic_zeros=True)
+def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """The slope in y is -log_softmax(x), and 0 for an absent class without a share."""
+    x, y, of = primals
+    x_dot, y_dot, _ = tangents
+
+    @recomputed
+    def in_logits(x: jax.Array, y: jax.Array, of: Found, x_dot: jax.Array) -> jax.Array:
+        return of.stats.inner(_excess(x, y, of), x_dot)
+
+    @recomputed
+    def in_labels(x: jax.Array, y: jax.Array, of: Found, y_dot: jax.Array) -> jax.Array:
+        log_p = _log_softmax(x, of.stats)
+        return of.stats.inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)
+
+    loss = _cross_entropy(*primals)
+    loss_dot = jnp.zeros_like(loss)
+    if not isinstance(x_dot, SymbolicZero):
+        loss_dot += in_logits(x, y, of, x_dot)
+    if not isinstance(y_dot, SymbolicZero):
+        loss_dot += in_labels(x, y, of, y_dot)
+    return loss, loss_dot
+
+
+cross_entropy = with_stats(_cross_entropy, _found_for_value, _found)

@@ -1,0 +1,149 @@
+"""Floor 2: the surprisal -log p of a row's label, and its rules. Rows are [..., n].
+
+With e the exponentials of a row, that of the label y, and rest the sum of all others, of which no other tail is asked,
+
+    -log p_y = log(1 + rest / e_y)        log1p where the label is the top, and x_y - top taken off log(sum e) elsewhere
+    p_y - 1 = -rest / (rest + e_y)
+
+The label's own is taken out of the array of exponentials in place, and so is never added to the rest.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stablelogits_jax import _mesh
+from stablelogits_jax._checks import as_type, compute_type
+from stablelogits_jax._closed import _log1p
+from stablelogits_jax._core import recomputed
+from stablelogits_jax._double_float import fast_two_sum, opaque
+from stablelogits_jax._mesh import AxisName
+from stablelogits_jax._row_exp import exp_in, exp_of_top, unit
+from stablelogits_jax._row_sums import sums
+from stablelogits_jax._rows import _softmax_slope
+from stablelogits_jax._stats import Stats, _shift, not_kept, with_stats
+
+
+def _index(x: jax.Array, label: jax.Array, axis_name: AxisName) -> jax.Array:
+    """The label's place in x, n if it has none: of rows that are split, one device has it."""
+    n = x.shape[-1]
+    own = _mesh.of_device(label, n, axis_name)
+    return jnp.where((own >= 0) & (own < n), own, n)
+
+
+def _is_label(x: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.lax.broadcasted_iota(index.dtype, x.shape, x.ndim - 1) == index[..., None]
+
+
+def _in_rows(f: Callable, index: jax.Array) -> Callable:
+    """f(x, index) of one row, of all: XLA knows then that no row asks for another's numbers."""
+    for _ in range(index.ndim):
+        f = jax.vmap(f)
+    return f
+
+
+def _others(x: jax.Array, index: jax.Array, top: jax.Array) -> jax.Array:
+    """The exponentials, and 0 for the label's, which XLA:CPU sets in place, and so writes them once; others compute
+    them where they are used."""
+
+    def in_place(e: jax.Array, index: jax.Array) -> jax.Array:
+        return _in_rows(lambda e, i: e.at[i].set(0, mode="drop", unique_indices=True), index)(e, index)
+
+    def selected(e: jax.Array, index: jax.Array) -> jax.Array:
+        return jnp.where(_is_label(e, index), 0, e)
+
+    return jax.lax.platform_dependent(exp_in(x, unit(top)), index, cpu=in_place, default=selected)
+
+
+def _at(x: jax.Array, label: jax.Array, axis_name: AxisName) -> jax.Array:
+    """x at the label, [..., 1], NaN if that is not in [0, n)."""
+    n, index = x.shape[-1], _index(x, label, axis_name)
+    whole = axis_name is None
+    missing = jnp.nan if whole else 0
+    x = _in_rows(lambda x, i: x.at[i].get(mode="fill", fill_value=missing), index)(x, index)[..., None]
+    if whole:
+        return x
+    is_class = (label >= 0) & (label < n * _mesh.devices(axis_name))
+    return jnp.where(is_class[..., None], _mesh.over_all(x, axis_name), jnp.nan)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("stats", "surprisal", "miss", "inverse"), meta_fields=())
+@dataclass(frozen=True)
+class Found:
+    """What one look at the rows finds: their statistics, -log p and 1 - p of the label, and 1 / sum e; NaN for a label
+    that is no class. [..., 1] all, and all constants, of which the rules know how they move with x."""
+
+    stats: Stats
+    surprisal: jax.Array
+    miss: Any = None
+    inverse: Any = None
+
+
+def _of(own: jax.Array, stats: Stats) -> jax.Array:
+    shift = _shift(own, stats.top)
+    return jnp.where(shift == -jnp.inf, jnp.inf, stats.log_total - shift)
+
+
+@partial(jax.jit, static_argnames="axis_name")
+def _found_for_value(x: jax.Array, label: jax.Array, axis_name: AxisName = None) -> Found:
+    """A value alone is not worth an array of exponentials."""
+    stats = not_kept(x, axis_name=axis_name)
+    return Found(stats, _of(as_type(_at(x, label, axis_name), stats.top.dtype), stats))
+
+
+@partial(jax.jit, static_argnames="axis_name")
+def _found(x: jax.Array, label: jax.Array, axis_name: AxisName = None) -> Found:
+    """XLA:CPU writes out a quotient that is used twice, and computes all else again where it is used: so the
+    exponentials of the label and of the top are told as quotients."""
+    top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
+    top = _mesh.largest_of_all(top, axis_name)
+    of = unit(top)
+    rest = _mesh.over_all(sums(lambda e: e, [_others(x, _index(x, label, axis_name), top)]), axis_name)
+    own = as_type(_at(x, label, axis_name), top.dtype)
+    e_top = exp_of_top(of)
+    of_top, own_of_top = 1 / e_top, exp_in(own, of) / e_top
+    rest = rest / e_top
+    smaller = jnp.where(own_of_top >= 1, rest, (rest - 1) + own_of_top)  # the whole but one of the tops
+    total = fast_two_sum(opaque(1, top.dtype), smaller)
+    stats = Stats(top, *total, _log1p(smaller), axis_name)
+    inverse = of_top / jnp.where(total.head == 0, jnp.inf, rest + own_of_top)
+    return Found(stats, _of(own, stats), rest * (inverse / of_top), inverse)
+
+
+@jax.custom_jvp
+@jax.jit
+def _surprisal(x: jax.Array, label: jax.Array, of: Found) -> jax.Array:
+    """-log_softmax(x) at the label: +inf if its class is absent, NaN if it is not in [0, n)."""
+    return of.surprisal[..., 0]
+
+
+@jax.custom_jvp
+@jax.jit
+def _miss(x: jax.Array, label: jax.Array, of: Found) -> jax.Array:
+    """p - onehot, the slope of the surprisal"""
+    index = _index(x, label, of.stats.axis_name)
+    return jnp.where(_is_label(x, index), -of.miss, _others(x, index, of.stats.top) * of.inverse)
+
+
+@_miss.defjvp
+def _miss_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """The slope of p, at the label too."""
+    x, _, of = primals
+    slope = _softmax_slope(x, of.stats, tangents[0])
+    return _miss(*primals), jnp.where(jnp.isnan(of.surprisal), jnp.nan, slope)
+
+
+@_surprisal.defjvp
+def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
+    @recomputed
+    def tangent(x: jax.Array, label: jax.Array, of: Found, x_dot: jax.Array) -> jax.Array:
+        return of.stats.inner(_miss(x, label, of), x_dot)
+
+    return _surprisal(*primals), tangent(*primals, tangents[0])
+
+
+surprisal = with_stats(_surprisal, _found_for_value, _found)

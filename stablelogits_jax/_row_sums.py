@@ -1,0 +1,61 @@
+"""Floor 2: sums over rows, [..., n], of what is made of them element by element."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stablelogits_jax._double_float import written
+from stablelogits_jax._stats import _parts
+
+PIECES, WIDTH = 8, 16
+WHOLE = 2048  # numbers of which XLA:CPU's own sum is one of pieces
+
+
+def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = ()) -> Any:
+    """The sums, [..., 1], of what f(*rows, *numbers) gives, an array or several: of pieces of the rows, added in pairs
+    as arrays, in one loop that writes out an eighth of them. XLA:CPU's own sum of fewer than WHOLE numbers adds one
+    after another, and rounds all alike if they are; and it writes out whatever is selected of what it sums. The
+    numbers are of the row, [..., 1]. There is no transpose that is fast."""
+    parts = [_parts(x) for x in rows]
+    if parts[0].ndim == rows[0].ndim:
+        return _sums(f, parts, numbers)
+    of_parts = _sums(f, parts, [a[..., None] for a in numbers])
+    return jax.tree.map(lambda few: _sums(lambda x: x, [few[..., 0]]), of_parts)
+
+
+def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = ()) -> Any:
+    n = rows[0].shape[-1]
+    if not isinstance(n, int):
+        return jax.tree.map(lambda x: jnp.sum(x, -1, keepdims=True), f(*rows, *numbers))
+    width = _width(n)
+    ends = range(width, n + 1, width)
+    terms = [f(*(x[..., end - width : end] for x in rows), *numbers) for end in ends]
+    of_pieces = jax.tree.map(lambda *terms: _sum(_added(list(terms))), *terms)
+    if ends[-1] == n:
+        return of_pieces
+    rest = f(*(x[..., ends[-1] :] for x in rows), *numbers)
+    return jax.tree.map(lambda s, x: s + _sum(x), of_pieces, rest)
+
+
+def _width(n: int) -> int:
+    return WIDTH * -(-n // (PIECES * WIDTH)) if n > WIDTH else 1
+
+
+def _sum(x: jax.Array) -> jax.Array:
+    while 1 < x.shape[-1] < WHOLE:
+        width = _width(x.shape[-1])
+        x = _added([x[..., start : start + width] for start in range(0, x.shape[-1], width)])
+    return jnp.sum(x, -1, keepdims=True)
+
+
+def _added(terms: list[jax.Array]) -> jax.Array:
+    first, last = terms[0], terms[-1]
+    missing = first.shape[-1] - last.shape[-1]
+    if missing:
+        terms[-1] = jnp.pad(last, [(0, 0)] * (last.ndim - 1) + [(0, missing)])
+    while len(terms) > 1:
+        odd = terms[len(terms) & ~1 :]
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+    return written(terms[0])
