@@ -14,25 +14,26 @@ from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._closed import _complement, _log1p
+from stablelogits_jax._closed import _log1p
 from stablelogits_jax._core import recomputed
 from stablelogits_jax._double_float import fast_two_sum, opaque, written
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import exp_in, exp_of_top, unit
 from stablelogits_jax._row_sums import sums
-from stablelogits_jax._rows import _log_softmax, _softmax_slope
+from stablelogits_jax._rows import _log_softmax, _softmax, _softmax_slope, remainder
 from stablelogits_jax._stats import Stats, _shift, not_kept, with_stats
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("stats", "hot", "inverse", "miss"), meta_fields=())
+@partial(jax.tree_util.register_dataclass, data_fields=("stats", "hot", "inverse", "more", "miss"), meta_fields=())
 @dataclass(frozen=True)
 class Found:
     """What one look at the rows finds, [..., 1] all: their statistics, the exponential from which on a class is hot,
-    1 / sum e, and 1 - p of the hot class."""
+    1 / sum e in two parts, and 1 - p of the hot class."""
 
     stats: Stats
     hot: Any = None
     inverse: Any = None
+    more: Any = None
     miss: Any = None
 
 
@@ -40,34 +41,38 @@ def _exponentials(x: jax.Array, top: jax.Array) -> jax.Array:
     return written(exp_in(x, unit(top)))
 
 
-def _found_for_value(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
+def found_for_value(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
     return Found(not_kept(x, axis_name=axis_name))
 
 
 @partial(jax.jit, static_argnames="axis_name")
-def _found(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
-    """Of the whole, counted in tops, one top is left out: 0 where there is none."""
+def found(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
+    """Of the whole one top is left out: 0 where there is none."""
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
     top = _mesh.largest_of_all(top, axis_name)
-    e, e_top = _exponentials(x, top), exp_of_top(unit(top))
+    e, e_top = _exponentials(x, top), written(exp_of_top(unit(top)))
 
     def smaller_and_tops(e: jax.Array, e_top: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.where(e >= e_top, 0, e), jnp.where(e >= e_top, jnp.ones_like(e), 0)
 
     smaller, tops = _mesh.over_all(sums(smaller_and_tops, [e], [e_top]), axis_name)
-    rest = (written(tops) - 1) + smaller / e_top
-    stats = Stats(top, *fast_two_sum(opaque(1, top.dtype), rest), _log1p(rest), axis_name)
-    return _found_of(stats, e_top, rest / stats.total)
+    rest = (tops - 1) + smaller / e_top
+    total = fast_two_sum(opaque(1, top.dtype), rest)
+    whole = jnp.where(total.head == 0, 1, total.head * e_top)
+    hot = jnp.where(total.head < 2, e_top, jnp.inf)
+    inverse = 1 / whole
+    more = inverse * remainder(inverse, whole)
+    return Found(Stats(top, *total, _log1p(rest), axis_name), written(hot), inverse, written(more), rest / total.head)
 
 
-def found_in(stats: Stats) -> Found:
-    return _found_of(stats, exp_of_top(unit(stats.top)), _complement(-stats.log_total))
+def _share(e: jax.Array, of: Found) -> jax.Array:
+    """e / sum e, and 1 / 2 of two alike. The sum is rounded before anything is subtracted from it."""
+    return e * of.inverse + e * of.more
 
 
-def _found_of(stats: Stats, e_top: jax.Array, miss: jax.Array) -> Found:
-    whole = stats.total * e_top
-    hot = jnp.where(stats.total < 2, e_top, jnp.inf)
-    return Found(stats, hot, jnp.where(whole == 0, 0, 1 / whole), miss)
+def chances(x: jax.Array, of: Found) -> jax.Array:
+    """p"""
+    return _softmax(x, of.stats) if of.inverse is None else _exponentials(x, of.stats.top) * of.inverse
 
 
 @jax.custom_jvp
@@ -101,11 +106,11 @@ def _excess(x: jax.Array, y: jax.Array, of: Found) -> jax.Array:
 
 
 def _less(e: jax.Array, y: jax.Array, of: Found, all_y: jax.Array, other_y: jax.Array) -> jax.Array:
-    g = jnp.where(e >= of.hot, other_y - all_y * of.miss, all_y * of.inverse * e - y)
+    g = jnp.where(e >= of.hot, other_y - all_y * of.miss, all_y * _share(e, of) - y)
     return jnp.where(of.stats.total == 0, 0, g)
 
 
-def _excess_in_labels(x: jax.Array, of: Found, y: jax.Array) -> jax.Array:
+def excess_in_labels(x: jax.Array, of: Found, y: jax.Array) -> jax.Array:
     """The same, of sums that have a transpose."""
     e = _exponentials(x, of.stats.top)
     return _less(e, y, of, of.stats.sum(y), of.stats.sum(jnp.where(e >= of.hot, 0, y)))
@@ -121,7 +126,7 @@ def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
     if not isinstance(x_dot, SymbolicZero):
         g_dot += _softmax_slope(x, of.stats, x_dot, of.stats.sum(y))
     if not isinstance(y_dot, SymbolicZero):
-        g_dot += recomputed(_excess_in_labels)(x, of, y_dot)
+        g_dot += recomputed(excess_in_labels)(x, of, y_dot)
     return g, g_dot
 
 
@@ -149,4 +154,4 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     return loss, loss_dot
 
 
-cross_entropy = with_stats(_cross_entropy, _found_for_value, _found)
+cross_entropy = with_stats(_cross_entropy, found_for_value, found)

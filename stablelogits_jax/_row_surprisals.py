@@ -14,13 +14,19 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax import _rows
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._core import recomputed
-from stablelogits_jax._cross_entropy import _excess, found_in
-from stablelogits_jax._stats import Stats, with_stats
+from stablelogits_jax._cross_entropy import Found, chances, excess_in_labels, found, found_for_value
+from stablelogits_jax._double_float import written
+from stablelogits_jax._row_sums import sums
+from stablelogits_jax._stats import with_stats
 from stablelogits_jax._surprisals import FOCAL, POLY, Modulation
 
 
-def _surprisals(x: jax.Array, of: Stats) -> jax.Array:
-    return -_rows._log_softmax(x, of)
+def sum_of(x: jax.Array) -> jax.Array:
+    return sums(lambda x: x, [x])
+
+
+def _surprisals(x: jax.Array, of: Found) -> jax.Array:
+    return -_rows._log_softmax(x, of.stats)
 
 
 def _present(s: jax.Array, y: jax.Array, slope: jax.Array) -> jax.Array:
@@ -32,15 +38,15 @@ def _sum_of(h: Modulation) -> Callable:
     """The sum, to which an absent class without a share adds nothing, nor has it slopes."""
 
     @jax.custom_jvp
-    def each(s: jax.Array, number: jax.Array, p: jax.Array, of: Stats) -> jax.Array:
-        return jnp.where(p > 0.5, h.f(of.log_total, number), h.quick(s, number, p))
+    def each(s: jax.Array, number: jax.Array, p: jax.Array, of: Found) -> jax.Array:
+        return jnp.where(p > 0.5, h.f(of.stats.log_total, number), h.quick(s, number, p))
 
     @each.defjvp
     def each_jvp(primals: tuple, tangents: tuple) -> tuple:
         return each(*primals), jax.jvp(h.f, primals[:2], tangents[:2])[1]
 
     @jax.custom_jvp
-    def slope(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
+    def slope(x: jax.Array, y: jax.Array, number: jax.Array, of: Found) -> jax.Array:
         """Z p - z with z = y f' and Z = sum z. All add up to 0: at the hot class, of p > 1/2, where it cancels, it is
         minus the sum of the others, and without one what is left of the sum is taken off in shares of p. With z =
         y (a + b p), (1) is taken but in float64
@@ -48,15 +54,15 @@ def _sum_of(h: Modulation) -> Callable:
         (1) p Z - z        rounds z, which in float64 costs as much as what the sum and p are off
         (2) p (Z - y b) - y a        takes a third more time: XLA:CPU shares no z between the passes
         """
-        p = _rows._softmax(x, of)
+        p = chances(x, of)
         a, b = h.quick_slope(_surprisals(x, of), number, p)
-        hot = (p > 0.5) & (of.total < 2)
-        z = jnp.where(hot, y * h.slope(of.log_total, number), y * a + y * b * p)
-        total = of.whole(jnp.sum(z, -1, keepdims=True))
+        hot = (p > 0.5) & (of.stats.total < 2)
+        z = jnp.where(hot, y * h.slope(of.stats.log_total, number), y * a + y * b * p)
+        total = of.stats.whole(sum_of(z))
         g = jnp.where(hot, 0, p * (total - y * b) - y * a if p.dtype == jnp.float64 else p * total - z)
-        rest = of.whole(jnp.sum(g, -1, keepdims=True))
-        g = jnp.where(hot, -rest, g - jnp.where(of.total < 2, 0, rest) * p)
-        return jnp.where(of.total == 0, 0, g)
+        rest = of.stats.whole(sum_of(g))
+        g = jnp.where(hot, -rest, g - jnp.where(of.stats.total < 2, 0, rest) * p)
+        return jnp.where(of.stats.total == 0, 0, g)
 
     @partial(slope.defjvp, symbolic_zeros=True)
     def slope_jvp(primals: tuple, tangents: tuple) -> tuple:
@@ -74,31 +80,31 @@ def _sum_of(h: Modulation) -> Callable:
         if not isinstance(x_dot, SymbolicZero):
             s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), (x_dot,))[1]
             bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
-            z_dot += of.sum(z) * (_rows._softmax(x, of) * s_dot)
+            z_dot += of.stats.sum(z) * (_rows._softmax(x, of.stats) * s_dot)
             z_dot += y * jnp.where(s == 0, 0, bend) * s_dot
-        return slope(*primals), _excess(x, z_dot, found_in(of))
+        return slope(*primals), excess_in_labels(x, of, z_dot)
 
-    def values(x: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
-        return each(_surprisals(x, of), number, jax.lax.stop_gradient(_rows._softmax(x, of)), of)
+    def values(x: jax.Array, number: jax.Array, of: Found) -> jax.Array:
+        return each(_surprisals(x, of), number, jax.lax.stop_gradient(chances(x, of)), of)
 
     @jax.custom_jvp
     @jax.jit
-    def loss(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats) -> jax.Array:
-        return of.sum(_times(y, values(x, number, of)))[..., 0]
+    def loss(x: jax.Array, y: jax.Array, number: jax.Array, of: Found) -> jax.Array:
+        return of.stats.whole(sum_of(written(_times(y, values(x, number, of)))))[..., 0]
 
     @recomputed
-    def in_logits(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        return of.inner(slope(x, y, number, of), x_dot)
+    def in_logits(x: jax.Array, y: jax.Array, number: jax.Array, of: Found, x_dot: jax.Array) -> jax.Array:
+        return of.stats.inner(slope(x, y, number, of), x_dot)
 
     @recomputed
-    def in_labels(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats, y_dot: jax.Array) -> jax.Array:
-        return of.inner(_present(_surprisals(x, of), y, values(x, number, of)), y_dot)
+    def in_labels(x: jax.Array, y: jax.Array, number: jax.Array, of: Found, y_dot: jax.Array) -> jax.Array:
+        return of.stats.inner(_present(_surprisals(x, of), y, values(x, number, of)), y_dot)
 
     @recomputed
-    def in_number(x: jax.Array, y: jax.Array, number: jax.Array, of: Stats, number_dot: jax.Array) -> jax.Array:
+    def in_number(x: jax.Array, y: jax.Array, number: jax.Array, of: Found, number_dot: jax.Array) -> jax.Array:
         s = _surprisals(x, of)
         f_dot = jax.jvp(lambda number: h.f(s, number), (number,), (number_dot,))[1]
-        return of.inner(_present(s, y, f_dot), y)
+        return of.stats.inner(_present(s, y, f_dot), y)
 
     @partial(loss.defjvp, symbolic_zeros=True)
     def loss_jvp(primals: tuple, tangents: tuple) -> tuple:
@@ -106,7 +112,7 @@ def _sum_of(h: Modulation) -> Callable:
         moved = (move(*primals, t) for move, t in moves if not isinstance(t, SymbolicZero))
         return value, sum(moved, jnp.zeros_like(value))
 
-    return with_stats(loss)
+    return with_stats(loss, found_for_value, found)
 
 
 focal, poly = _sum_of(FOCAL), _sum_of(POLY)

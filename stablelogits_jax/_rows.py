@@ -22,11 +22,11 @@ def _softmax(x: jax.Array, of: Stats) -> jax.Array:
     total = jnp.where(of.total == 0, 1, of.total)
     inverse = 1 / total
     e = _exp_shift(x, of.top)
-    inverse, more = jax.lax.optimization_barrier((inverse, inverse * (_remainder(inverse, total) - inverse * of.lost)))
+    inverse, more = jax.lax.optimization_barrier((inverse, inverse * (remainder(inverse, total) - inverse * of.lost)))
     return e * inverse + e * more
 
 
-def _remainder(inverse: jax.Array, x: jax.Array) -> jax.Array:
+def remainder(inverse: jax.Array, x: jax.Array) -> jax.Array:
     """1 - inverse x for an inverse of x that was rounded, of exact products (Dekker, 1971)."""
     (a, a_rest), (b, b_rest) = (halves(y) for y in (inverse, x))
     return (((1 - a * b) - a * b_rest) - a_rest * b) - a_rest * b_rest

@@ -55,8 +55,12 @@ def test_no_one_hot_labels(name):
 
 def test_one_hot_labels_are_seen():
     """XLA fuses one-hot labels into what uses them, but for a product of matrices."""
-    assert of_labels(lambda x, y: sl.softmax_cross_entropy(x, jax.nn.one_hot(y, K) @ jnp.eye(K)))
-    assert of_labels(jax.grad(lambda x, y: jnp.sum(sl.softmax_cross_entropy(x, jax.nn.one_hot(y, K)))))
+
+    def loss(x: jax.Array, y: jax.Array) -> jax.Array:
+        return sl.softmax_cross_entropy(x, jax.nn.one_hot(y, K) @ jnp.eye(K))
+
+    assert of_labels(loss)
+    assert of_labels(jax.grad(lambda x, y: jnp.sum(loss(x, y))))
 
 
 @pytest.mark.parametrize("name", ["softmax_cross_entropy_with_integer_labels", "log_prob_from_logits"])

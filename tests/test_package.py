@@ -31,9 +31,9 @@ FLOORS = (
     ),
     (
         "_stats",
-        "_part_sums",
         "_row_exp",
         "_row_sums",
+        "_part_sums",
         "_rows",
         "_label",
         "_cross_entropy",
