@@ -44,8 +44,10 @@ _PAGES = Reason(
     dtype="bfloat16",
     shapes=((256, 32768),),
 )
-_LABELS_OWN_SLOPE = Reason(
-    "the label's slope from its log-probability, in a select over the row", 1.9, measure=GRADIENT
+_VALUE_ALONE = Reason(
+    "a value alone keeps no array of exponentials: it takes them once for what is summed and once to count the tops",
+    2.2,
+    measure=VALUE,
 )
 _WHOLE_DIFFERENCE = Reason(
     "what x - max(x) rounds off is multiplied into the exponential, which would make |x - max(x)| half-ulps of it",
@@ -57,11 +59,6 @@ _IN_FLOAT32 = Reason(
     4,
     measure=VALUE,
     dtype="bfloat16",
-)
-_SUMS_OF_LABELS = Reason(
-    "the sums of the labels and of the slope over the others, which is the slope of a class with p > 1/2",
-    1.7,
-    measure=GRADIENT,
 )
 _EXACT_DIFFERENCE = Reason(
     "log1p of the exact difference keeps the digits at p = q, and subnormal numbers are read from their bits", 2.8
@@ -105,18 +102,12 @@ REASONS: dict[str, list[Reason]] = {
     "logmeanexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
     "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE, _PAGES, _IN_FLOAT32],
     "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PAIRWISE, _WHOLE_DIFFERENCE],
-    "softmax_cross_entropy": [_SHORT_ROWS, _PAIRWISE, _SUMS_OF_LABELS],
-    "softmax_cross_entropy_with_integer_labels": [
-        _SHORT_ROWS,
-        _PAIRWISE,
-        _LABELS_OWN_SLOPE,
-        _IN_FLOAT32,
-        _WHOLE_DIFFERENCE,
-    ],
+    "softmax_cross_entropy": [_VALUE_ALONE],
+    "softmax_cross_entropy_with_integer_labels": [_VALUE_ALONE],
     "softmax_cross_entropy_with_integer_labels, soft_cap": [_CAPPED],
-    "poly_loss_cross_entropy": [_PAIRWISE],
-    "softmax_focal_loss": [_SHORT_ROWS, _PAIRWISE],
-    "softmax_focal_loss_with_integer_labels": [_SHORT_ROWS, _PAIRWISE._replace(ceiling=2.5)],
+    "poly_loss_cross_entropy": [_VALUE_ALONE],
+    "softmax_focal_loss": [_VALUE_ALONE, _SHORT_ROWS],
+    "softmax_focal_loss_with_integer_labels": [_VALUE_ALONE],
     "distillation_loss": [_TWO_PASSES, _TWO_PASSES._replace(ceiling=2, shapes=((8192, 10),))],
     "logit_matching_loss": [
         Reason("whether the variance has lost digits is asked of all rows, by their means, in float32", 1.8)
@@ -151,5 +142,5 @@ REASONS: dict[str, list[Reason]] = {
         )
     ],
     "orpo_loss": [Reason("the log of the ratio of 1 - p by its exact difference, and 1 - p by expm1", 1.6)],
-    "info_nce_loss": [_PAIRWISE._replace(ceiling=2.8), _LABELS_OWN_SLOPE],
+    "info_nce_loss": [_PAIRWISE._replace(ceiling=2.8)],
 }

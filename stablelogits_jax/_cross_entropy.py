@@ -102,18 +102,18 @@ def _excess(x: jax.Array, y: jax.Array, of: Found) -> jax.Array:
 
     e = _exponentials(x, of.stats.top)
     all_y, other_y = of.stats.whole(sums(without_hot, [e, y], [of.hot]))
-    return _less(e, y, of, all_y, other_y)
-
-
-def _less(e: jax.Array, y: jax.Array, of: Found, all_y: jax.Array, other_y: jax.Array) -> jax.Array:
     g = jnp.where(e >= of.hot, other_y - all_y * of.miss, all_y * _share(e, of) - y)
     return jnp.where(of.stats.total == 0, 0, g)
 
 
-def excess_in_labels(x: jax.Array, of: Found, y: jax.Array) -> jax.Array:
-    """The same, of sums that have a transpose."""
-    e = _exponentials(x, of.stats.top)
-    return _less(e, y, of, of.stats.sum(y), of.stats.sum(jnp.where(e >= of.hot, 0, y)))
+def linear_excess(x: jax.Array, y: jax.Array, stats: Stats) -> jax.Array:
+    """The same of labels that are tangents: of sums that have a transpose, and of p by its own rule, so that no number
+    here is taken for a constant. At the hot class it is minus the sum of the others."""
+    p = _softmax(x, stats)
+    hot = p > 0.5
+    g = jnp.where(hot, 0, stats.whole(jnp.sum(y, -1, keepdims=True)) * p - y)
+    g = jnp.where(hot, -stats.whole(jnp.sum(g, -1, keepdims=True)), g)
+    return jnp.where(stats.total == 0, 0, g)
 
 
 @partial(_excess.defjvp, symbolic_zeros=True)
@@ -126,7 +126,7 @@ def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
     if not isinstance(x_dot, SymbolicZero):
         g_dot += _softmax_slope(x, of.stats, x_dot, of.stats.sum(y))
     if not isinstance(y_dot, SymbolicZero):
-        g_dot += recomputed(excess_in_labels)(x, of, y_dot)
+        g_dot += recomputed(linear_excess)(x, y_dot, of.stats)
     return g, g_dot
 
 

@@ -43,9 +43,9 @@ def in_one_loop(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def written(x: jax.Array) -> jax.Array:
-    """x, as a quotient, which XLA:CPU writes out if several use it; what is cheap it computes for each of them, and a
-    quotient of a number that all have in common it makes a product."""
-    return x / jnp.where(jnp.isnan(x), x, 1)
+    """x, on a CPU as a quotient, which XLA writes out if several use it; what is cheap it computes for each of them,
+    and a quotient of a number that all have in common it makes a product."""
+    return jax.lax.platform_dependent(x, cpu=lambda x: x / jnp.where(jnp.isnan(x), x, 1), default=lambda x: x)
 
 
 # Pairs ------------------------------------------------------------------------------------------------------------

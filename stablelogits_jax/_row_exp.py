@@ -1,6 +1,6 @@
 """Floor 2: exponentials of a row in units of a power of two. Rows are [..., n].
 
-With K the whole number nearest to top / log 2, exp(x) 2^-K is at most sqrt(2), and it is 2^(k - K) (1 + y) with
+With K the whole part of top / log 2, exp(x) 2^-K is below 2, 1 or more at the top, and 2^(k - K) (1 + y) with
 x = k log 2 + r and 1 + y = exp(r): x itself is reduced, and nothing is rounded off a difference x - top.
 """
 
@@ -16,10 +16,10 @@ from stablelogits_jax._series import LN_2
 
 
 class Unit(NamedTuple):
-    """What the exponentials of a row are taken with, each [..., 1]: of d = (x - start) - beyond."""
+    """What the exponentials of a row are taken with, each [..., 1]: of d = (x - beyond) - start."""
 
-    start: jax.Array
     beyond: jax.Array
+    start: jax.Array
     least: jax.Array  # the d whose 2^(k - K) is subnormal, and 0
     most: jax.Array  # that of the top
     bias: jax.Array  # of the exponent of 2^(k - K)
@@ -27,8 +27,8 @@ class Unit(NamedTuple):
 
 def unit(top: jax.Array) -> Unit:
     """Tops that k log 2 does not reach exactly are taken off x, which is exact for what is not 0 there. Under a top of
-    +inf all that is finite is far below it. As no compiler knows these numbers, they take up the multiply-add where
-    x = z c is fused into what follows: fma(z, c, -start) is x - start again."""
+    +inf all that is finite is far below it. Under all others, `beyond` is a 0 that no compiler knows, and comes first:
+    it takes up the multiply-add where x = z c is fused into what follows, as fma(z, c, 0) is the rounded x again."""
     info, dtype = jnp.finfo(top.dtype), top.dtype
     bits = jnp.dtype(f"int{info.bits}")
     largest, near = float(info.max), (info.maxexp << 1) * float(LN_2)
@@ -36,16 +36,16 @@ def unit(top: jax.Array) -> Unit:
     start = jnp.where((jnp.abs(top) < near) | none, 0, jnp.minimum(top, largest))
     beyond = jnp.where(top == jnp.inf, jnp.asarray(largest, dtype), 0)
     most = jnp.where(none | (top == jnp.inf), 0, top - start)
-    whole = jnp.round(most * (1 / float(LN_2)))
+    whole = jnp.floor(most * (1 / float(LN_2)))
     least = (whole - (info.maxexp - 1)) * float(LN_2)
     bias = (info.maxexp - 1) - jnp.where(jnp.isnan(whole), 0, whole).astype(bits)
-    return Unit(*jax.lax.optimization_barrier((start, beyond, least, most, bias)))
+    return Unit(*jax.lax.optimization_barrier((beyond, start, least, most, bias)))
 
 
 def exp_in(x: jax.Array, unit: Unit) -> jax.Array:
     """exp(x) 2^-K, at most that of the top, and 0 where 2^(k - K) is subnormal."""
     x = as_type(x, unit.most.dtype)
-    return _exp(at_most(unit.most, at_least(unit.least, (x - unit.start) - unit.beyond)), unit)
+    return _exp(at_most(unit.most, at_least(unit.least, (x - unit.beyond) - unit.start)), unit)
 
 
 def exp_of_top(unit: Unit) -> jax.Array:

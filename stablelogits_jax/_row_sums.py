@@ -14,15 +14,23 @@ WHOLE = 2048  # numbers of which XLA:CPU's own sum is one of pieces
 
 
 def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = ()) -> Any:
-    """The sums, [..., 1], of what f(*rows, *numbers) gives, an array or several: of pieces of the rows, added in pairs
-    as arrays, in one loop that writes out an eighth of them. XLA:CPU's own sum of fewer than WHOLE numbers adds one
-    after another, and rounds all alike if they are; and it writes out whatever is selected of what it sums. The
-    numbers are of the row, [..., 1]. There is no transpose that is fast."""
-    parts = [_parts(x) for x in rows]
-    if parts[0].ndim == rows[0].ndim:
-        return _sums(f, parts, numbers)
-    of_parts = _sums(f, parts, [a[..., None] for a in numbers])
-    return jax.tree.map(lambda few: _sums(lambda x: x, [few[..., 0]]), of_parts)
+    """The sums, [..., 1], of what f(*rows, *numbers) gives, an array or several; the numbers are of the row, [..., 1].
+
+    On a CPU of pieces of the rows, added in pairs as arrays, in one loop that writes out an eighth of them: XLA's own
+    sum of fewer than WHOLE numbers adds one after another there, and rounds all alike if they are; and it writes out
+    whatever is selected of what it sums. There is no transpose that is fast."""
+
+    def whole(rows: Sequence[jax.Array], numbers: Sequence[jax.Array]) -> Any:
+        return jax.tree.map(lambda x: jnp.sum(x, -1, keepdims=True), f(*rows, *numbers))
+
+    def in_pieces(rows: Sequence[jax.Array], numbers: Sequence[jax.Array]) -> Any:
+        parts = [_parts(x) for x in rows]
+        if parts[0].ndim == rows[0].ndim:
+            return _sums(f, parts, numbers)
+        of_parts = _sums(f, parts, [a[..., None] for a in numbers])
+        return jax.tree.map(lambda few: _sums(lambda x: x, [few[..., 0]]), of_parts)
+
+    return jax.lax.platform_dependent(list(rows), list(numbers), cpu=in_pieces, default=whole)
 
 
 def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = ()) -> Any:

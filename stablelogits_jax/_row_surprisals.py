@@ -14,14 +14,14 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax import _rows
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._core import recomputed
-from stablelogits_jax._cross_entropy import Found, chances, excess_in_labels, found, found_for_value
+from stablelogits_jax._cross_entropy import Found, chances, found, found_for_value, linear_excess
 from stablelogits_jax._double_float import written
 from stablelogits_jax._row_sums import sums
 from stablelogits_jax._stats import with_stats
 from stablelogits_jax._surprisals import FOCAL, POLY, Modulation
 
 
-def sum_of(x: jax.Array) -> jax.Array:
+def _sum(x: jax.Array) -> jax.Array:
     return sums(lambda x: x, [x])
 
 
@@ -58,9 +58,9 @@ def _sum_of(h: Modulation) -> Callable:
         a, b = h.quick_slope(_surprisals(x, of), number, p)
         hot = (p > 0.5) & (of.stats.total < 2)
         z = jnp.where(hot, y * h.slope(of.stats.log_total, number), y * a + y * b * p)
-        total = of.stats.whole(sum_of(z))
+        total = of.stats.whole(_sum(z))
         g = jnp.where(hot, 0, p * (total - y * b) - y * a if p.dtype == jnp.float64 else p * total - z)
-        rest = of.stats.whole(sum_of(g))
+        rest = of.stats.whole(_sum(g))
         g = jnp.where(hot, -rest, g - jnp.where(of.stats.total < 2, 0, rest) * p)
         return jnp.where(of.stats.total == 0, 0, g)
 
@@ -82,15 +82,15 @@ def _sum_of(h: Modulation) -> Callable:
             bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
             z_dot += of.stats.sum(z) * (_rows._softmax(x, of.stats) * s_dot)
             z_dot += y * jnp.where(s == 0, 0, bend) * s_dot
-        return slope(*primals), excess_in_labels(x, of, z_dot)
+        return slope(*primals), linear_excess(x, z_dot, of.stats)
 
     def values(x: jax.Array, number: jax.Array, of: Found) -> jax.Array:
-        return each(_surprisals(x, of), number, jax.lax.stop_gradient(chances(x, of)), of)
+        return each(_surprisals(x, of), number, chances(jax.lax.stop_gradient(x), of), of)
 
     @jax.custom_jvp
     @jax.jit
     def loss(x: jax.Array, y: jax.Array, number: jax.Array, of: Found) -> jax.Array:
-        return of.stats.whole(sum_of(written(_times(y, values(x, number, of)))))[..., 0]
+        return of.stats.whole(_sum(written(_times(y, values(x, number, of)))))[..., 0]
 
     @recomputed
     def in_logits(x: jax.Array, y: jax.Array, number: jax.Array, of: Found, x_dot: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import pytest
 from jax import grad, hessian
 
 import stablelogits_jax as sl
+from stablelogits_jax.verify._measure import float64_where_needed
 
 A = jnp.array
 BCE, FOCAL, DENSE = sl.sigmoid_binary_cross_entropy, sl.sigmoid_focal_loss, sl.softmax_cross_entropy
@@ -221,3 +222,55 @@ def test_corner(name):
     call, wanted = CORNERS[name]
     got = np.asarray(call())
     np.testing.assert_allclose(got, np.broadcast_to(wanted, got.shape), rtol=2e-6, atol=0)
+
+
+FORMS = {
+    "dense": lambda x, y: sl.softmax_cross_entropy(x, y),
+    "integer": lambda x, y: sl.softmax_cross_entropy_with_integer_labels(x, jnp.argmax(y, -1)),
+    "focal": lambda x, y: sl.softmax_focal_loss(x, y, gamma=1.0),
+    "poly": lambda x, y: sl.poly_loss_cross_entropy(x, y),
+}
+
+
+@pytest.mark.parametrize("top", [150, 177.4, 210, 1e5, -210])
+@pytest.mark.parametrize("name", FORMS)
+def test_a_product_is_rounded_once(name, top):
+    """Logits z c, which XLA fuses into what uses them, beyond the tops that are reduced themselves: z c is the top."""
+    z = jnp.asarray(top + np.random.default_rng(0).uniform(-15, 0, (64, 3)), jnp.float32) / 1.7
+    z = z.at[:8, 1].set(z[:8, 0])
+    y = jnp.eye(3)[jnp.argmax(z, -1)]
+    f, c = FORMS[name], jnp.float32(1.7)
+    loss, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda z, y: f(z * c, y))))(z, y)
+    wanted, wanted_slope = jax.vmap(jax.value_and_grad(f))(jax.lax.optimization_barrier(z * c), y)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+    np.testing.assert_allclose(slope, wanted_slope * c, rtol=3e-6)
+
+
+@pytest.mark.parametrize("modes", ["rrr", "frf"])
+@pytest.mark.parametrize("order", ["xxx", "xyx", "yxx", "xxy"])
+@pytest.mark.parametrize("name", ["dense", "focal", "poly"])
+def test_third_derivatives(name, order, modes):
+    """Against central differences of the second, with a hot class and without one."""
+    v, w = np.array([1.0, -1.0, 0.5]), np.array([1.0, 2.0, 3.0])
+
+    def along(h, kind, mode):
+        i, t = ("xy".index(kind), jnp.asarray(v if kind == "x" else w))
+
+        def forward(*arguments):
+            return jax.jvp(lambda a: h(*arguments[:i], a, *arguments[i + 1 :]), (arguments[i],), (t,))[1]
+
+        def reverse(*arguments):
+            return jax.grad(h, i)(*arguments) @ t
+
+        return forward if mode == "f" else reverse
+
+    with float64_where_needed("float64"):
+        h = FORMS[name]
+        for kind, mode in zip(order[:2], modes, strict=False):
+            h = along(h, kind, mode)
+        third, h = jax.jit(along(h, order[2], modes[2])), jax.jit(h)
+        y, step = np.array([0.2, 0.5, 0.3]), 1e-5
+        for x in (np.array([0.1, 0.2, -0.3]), np.array([2.0, -1.0, 0.3])):
+            dx, dy = (step * v, 0 * w) if order[2] == "x" else (0 * v, step * w)
+            wanted = (h(x + dx, y + dy) - h(x - dx, y - dy)) / (2 * step)
+            np.testing.assert_allclose(third(x, y), wanted, rtol=1e-7, atol=1e-8)
