@@ -49,6 +49,11 @@ _VALUE_ALONE = Reason(
     2.2,
     measure=VALUE,
 )
+_IN_PIECES = Reason(
+    "rows are summed in pieces, written out between, with the number of the label or of the hot class set to 0 before",
+    1.35,
+    measure=GRADIENT,
+)
 _WHOLE_DIFFERENCE = Reason(
     "what x - max(x) rounds off is multiplied into the exponential, which would make |x - max(x)| half-ulps of it",
     2.2,
@@ -102,8 +107,8 @@ REASONS: dict[str, list[Reason]] = {
     "logmeanexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
     "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE, _PAGES, _IN_FLOAT32],
     "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PAIRWISE, _WHOLE_DIFFERENCE],
-    "softmax_cross_entropy": [_VALUE_ALONE],
-    "softmax_cross_entropy_with_integer_labels": [_VALUE_ALONE],
+    "softmax_cross_entropy": [_VALUE_ALONE, _IN_FLOAT32, _IN_PIECES],
+    "softmax_cross_entropy_with_integer_labels": [_VALUE_ALONE, _IN_PIECES],
     "softmax_cross_entropy_with_integer_labels, soft_cap": [_CAPPED],
     "poly_loss_cross_entropy": [_VALUE_ALONE],
     "softmax_focal_loss": [_VALUE_ALONE, _SHORT_ROWS],
