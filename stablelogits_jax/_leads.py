@@ -7,22 +7,22 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax._bivariate import _difference, _times
+from stablelogits_jax._closed import _exp
 from stablelogits_jax._core import core, define_slopes
-from stablelogits_jax._double_float import in_one_loop, plus, two_sum
-from stablelogits_jax._univariate import _sigmoid, _softplus
+from stablelogits_jax._double_float import in_one_loop, two_sum
+from stablelogits_jax._univariate import _bell, _bell_slope, _softplus
 
 
 @core
 def _lead(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:
     """(a - b) - (c - d)
     (1) as written        long answers have large log-probabilities and small differences: three roundings
-    (2) the two differences and their sum as pairs, rounded once; of the pairs' tails the sum is a pair too, as what
-        the heads leave may be no larger
+    (2) the two differences and their sum as pairs, the tails added last
     (3) by quarters, where a difference overflows; a and b at one infinity differ by 0, and so do c and d
     """
     first, second = two_sum(a, -b), two_sum(d, -c)
-    heads, tails = two_sum(first.head, second.head), two_sum(first.tail, second.tail)
-    exact = plus(heads, tails).rounded()
+    heads = two_sum(first.head, second.head)
+    exact = heads.head + ((first.tail + second.tail) + heads.tail)
     quarters = _difference.closed(a / 4, b / 4) - _difference.closed(c / 4, d / 4)
     return jnp.where(jnp.isfinite(exact), exact, 4 * quarters)
 
@@ -42,7 +42,7 @@ def _surprise(lead: jax.Array, beta: jax.Array, margin: jax.Array, tilt: jax.Arr
     """
     z = _score(lead, beta, margin)
     size = jnp.abs(z)
-    return in_one_loop(z, _softplus(-size) + _times(jnp.where(z >= 0, tilt, 1 - tilt), size))
+    return in_one_loop(z, _softplus.closed(-size) + _times(jnp.where(z >= 0, tilt, 1 - tilt), size))
 
 
 @cache
@@ -52,7 +52,8 @@ def _of_doubt(order: int, power: int) -> Any:
 
     @core
     def f(lead: jax.Array, beta: jax.Array, margin: jax.Array) -> jax.Array:
-        y = _slope_of_doubt(order, _score(lead, beta, margin))
+        z = _score(lead, beta, margin)
+        y = _slope_of_doubt(order, z)
         for _ in range(power):
             y = _times.closed(lead, y)
         return y
@@ -70,9 +71,22 @@ def _of_doubt(order: int, power: int) -> Any:
     return f
 
 
+_closed_bell = core(_bell.closed)
+define_slopes(_closed_bell, _bell_slope)
+
+
+@core
+def _closed_sigmoid(x: jax.Array) -> jax.Array:
+    e = _exp(-jnp.abs(x))
+    return jnp.where(x >= 0, 1, e) / (1 + e)
+
+
+define_slopes(_closed_sigmoid, _closed_bell)
+
+
 def _slope_of_doubt(order: int, z: jax.Array) -> jax.Array:
     if order == 0:
-        return _sigmoid(-z)
+        return _closed_sigmoid(-z)
     return jax.jvp(partial(_slope_of_doubt, order - 1), (z,), (jnp.ones_like(z),))[1]
 
 

@@ -57,7 +57,9 @@ def bradley_terry_loss(chosen: ArrayLike, rejected: ArrayLike, *, margin: ArrayL
     name = "bradley_terry_loss"
     c, r = _of_one_shape(name, chosen=chosen, rejected=rejected)
     m = _checks.option(name, "margin", margin, c.shape, c.dtype)
-    return _softplus(-_lead(c, r, m, jnp.zeros_like(m)))
+    lead = _difference(c, r) if _checks.is_zero(margin) else _lead(c, r, m, jnp.zeros_like(m))
+    zeros = jnp.zeros_like(c)
+    return _surprise(lead, jnp.ones_like(c), zeros, zeros)
 
 
 def simpo_loss(
@@ -104,7 +106,7 @@ def simpo_loss(
     b = _checks.option(name, "beta", beta, c.shape, c.dtype)
     margin = _checks.option(name, "gamma", gamma, c.shape, c.dtype)
     s = _checks.option(name, "label_smoothing", label_smoothing, c.shape, c.dtype, 0, 0.5)
-    return _surprise(_lead(c, r, jnp.zeros_like(b), jnp.zeros_like(b)), b, margin, s)
+    return _surprise(_difference(c, r), b, margin, s)
 
 
 # Odds ---------------------------------------------------------------------------------------------------------------

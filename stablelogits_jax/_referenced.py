@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
-from stablelogits_jax._bivariate import _times
+from stablelogits_jax._bivariate import _difference, _times
 from stablelogits_jax._core import core, define_slopes
 from stablelogits_jax._leads import _doubt, _lead, _surprise
 from stablelogits_jax._preference import _of_one_shape
@@ -210,5 +210,5 @@ def kto_loss(
     good = _checks.boolean(name, "desirable", desirable, p.shape)
     options = {"kl": kl, "beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     z, b, gain, loss = (_checks.option(name, key, value, p.shape, p.dtype) for key, value in options.items())
-    h = _lead(p, q, z, jnp.zeros_like(z))
+    h = _difference(p, q) if _checks.is_zero(kl) else _lead(p, q, z, jnp.zeros_like(z))
     return jnp.where(good, gain, loss) * _doubt(jnp.where(good, h, -h), b, jnp.zeros_like(b))
