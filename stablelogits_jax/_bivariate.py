@@ -161,14 +161,15 @@ TANH = [economized(TANH_SERIES, degree, 0, TANH_NEAR**2) for degree in (4, 10)]
 @core
 def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
     """c tanh(x / c), which is x for a small quotient, that may be flushed; and -inf for -inf, which is absent. With
-    a = |x / c| and e = exp(-2 a), tanh a is
+    a = |x / c| and e = exp(-2 a), the square of what the slope is made of too, tanh a is
 
     (1) (1 - e) / (1 + e)        cancels for small a
     (2) a + a^3 (-1 / 3 + ...)        for a < 0.55
     """
     u = x / cap
     a = jnp.abs(u)
-    e = _exp(-2 * a)
+    e = _exp(-a)
+    e = e * jax.lax.optimization_barrier(e)
     near = jnp.minimum(a, TANH_NEAR)
     square = near * near
     c = polynomial(TANH[u.dtype.itemsize == 8], square).rounded()
@@ -178,23 +179,27 @@ def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
 
 
 @core
-def _cap_slope(u: jax.Array) -> jax.Array:
-    """sech^2 u, which multiplies a slope of rounded logits: closed forms are good enough for both. Of e e XLA would
-    make exp(-2 |u|), a second exponential."""
-    e = _exp(-jnp.abs(u))
+def _cap_slope(x: jax.Array, cap: jax.Array) -> jax.Array:
+    """sech^2(x / c), which multiplies a slope of rounded logits: closed forms are good enough for both. It shares the
+    exponential with the value."""
+    e = _exp(-jnp.abs(x / cap))
     sech = 2 * e / (1 + e * jax.lax.optimization_barrier(e))
-    return sech * sech
+    return jnp.where(jnp.isinf(x), 0, sech * sech)
 
 
 def _capped(x: jax.Array, cap: jax.Array) -> jax.Array:
     return _ratio(jnp.where(jnp.isinf(x), 0, wide(x)), cap)
 
 
-define_slopes(_cap_slope, _sech_squared_slope)
+def _cap_bend(x: jax.Array, cap: jax.Array) -> jax.Array:
+    return _ratio(_sech_squared_slope(_capped(x, cap)), cap)
+
+
+define_slopes(_cap_slope, _cap_bend, lambda x, cap: -_times(_capped(x, cap), _cap_bend(x, cap)))
 define_slopes(_cap_gain, lambda u: 2 * _times(u, _sech_squared(u) * _tanh(u)))
 define_slopes(
     _soft_cap,
-    lambda x, cap: jnp.where(jnp.isinf(x), 0, _cap_slope(_capped(x, cap))),
+    _cap_slope,
     lambda x, cap: jnp.where(jnp.isinf(x), jnp.maximum(jnp.sign(wide(x)), 0), _cap_gain(_capped(x, cap))),
 )
 

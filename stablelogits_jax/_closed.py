@@ -73,13 +73,12 @@ def _expm1(x: jax.Array, tail: jax.Array | float = 0.0) -> jax.Array:
     return jnp.where(jnp.abs(x) < 40, s + rest, jnp.exp(x) - 1)
 
 
+PHI_OVER_SQUARE = [economized([1 / Decimal(factorial(n)) for n in range(2, 40)], n, -1, 1) for n in (7, 14)]
+
+
 def _phi_over_square(d: jax.Array) -> jax.Array:
-    """(exp(d) - 1 - d) / d^2 = 1/2! + d/3! + d^2/4! + ... for |d| < 1, where d^17/19! is below 2^-53 of it, and
-    d^10/12! below 2^-26"""
-    series = jnp.zeros_like(d)
-    for k in range(18 if d.dtype == jnp.float64 else 11, 1, -1):
-        series = series * d + 1 / factorial(k)
-    return series
+    """(exp(d) - 1 - d) / d^2 = 1/2! + d/3! + d^2/4! + ... for |d| < 1"""
+    return _horner(PHI_OVER_SQUARE[d.dtype.itemsize == 8], d)
 
 
 def _expm1_by_series(d: jax.Array) -> jax.Array:

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
-from stablelogits_jax._bivariate import _log1mexp_between, _softplus_between
-from stablelogits_jax._core import masked, recomputed
+from stablelogits_jax._bivariate import _bell_between, _bose_between, _difference
+from stablelogits_jax._closed import _exp, _exp_and_excess
+from stablelogits_jax._core import core, define_slopes, masked, recomputed
+from stablelogits_jax._double_float import fast_two_sum, opaque, two_sum
 
 
 def ordinal_cross_entropy(
@@ -71,14 +73,74 @@ def ordinal_cross_entropy(
     return loss if counted is None else masked(loss, counted, 0)
 
 
+def _beyond(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a - b, and -inf for equal infinities: an end that is none is infinitely far also from an infinite logit."""
+    d = a - b
+    return jnp.where(jnp.isinf(a), jnp.where(a == b, -jnp.inf, d), d)
+
+
+def _decay(a: jax.Array, b: jax.Array) -> jax.Array:
+    """exp(-|a - b|) with what the difference has lost."""
+    d = _beyond(a, b)
+    e, lost = _exp(-jnp.abs(d)), jnp.where(jnp.isinf(d), 0, two_sum(a, -b).tail)
+    return e - e * jnp.where(d < 0, -lost, lost)
+
+
+@core
+def _surprise_between(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """-log(sigmoid(x - low) - sigmoid(x - high)), with a = low - x, b = x - high, and the decays e = exp(-|a|),
+    f = exp(-|b|) and g = exp(low - high):
+    (1) as written        the difference of two sigmoids near 0 or 1 is 0
+    (2) softplus(a) + softplus(b) - log(1 - g)        three logarithms, of one sign
+    (3) max(a, 0) + max(b, 0) + log(1 + (e + f + e f + g) / (1 - g))
+    """
+    e, f = _decay(low, x), _decay(x, high)
+    g, excess = _exp_and_excess(_difference.closed(low, high))
+    odds = jnp.minimum((e + f + (e * f + g)) / -excess, jnp.finfo(x.dtype).max)
+    total, lost = fast_two_sum(opaque(1, x.dtype), odds)
+    beyond = jnp.maximum(_beyond(low, x), 0) + jnp.maximum(_beyond(x, high), 0)
+    loss = beyond + (jnp.log(total) + lost / total)
+    return jnp.where(excess < 0, loss, jnp.where(excess == 0, jnp.inf, jnp.nan))
+
+
+@core
+def _slope_between(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """sigmoid(b) - sigmoid(a), of one quotient"""
+    e, f = _decay(low, x), _decay(x, high)
+    below, above = jnp.where(_beyond(low, x) >= 0, 1, e), jnp.where(_beyond(x, high) >= 0, 1, f)
+    return (above * (1 + e) - below * (1 + f)) / ((1 + e) * (1 + f))
+
+
+def _bell_of(a: jax.Array, b: jax.Array) -> jax.Array:
+    return masked(_bell_between(a, b), (a != -jnp.inf) & (b != jnp.inf), 0)
+
+
+@core
+def _share_between(a: jax.Array, b: jax.Array) -> jax.Array:
+    """sigmoid(a - b)"""
+    e = _decay(a, b)
+    return jnp.where(_beyond(a, b) >= 0, 1, e) / (1 + e)
+
+
+define_slopes(_share_between, _bell_of, lambda a, b: -_bell_of(a, b))
+define_slopes(
+    _slope_between,
+    lambda x, low, high: _bell_of(x, high) + _bell_of(low, x),
+    lambda x, low, high: -_bell_of(low, x),
+    lambda x, low, high: -_bell_of(x, high),
+)
+define_slopes(
+    _surprise_between,
+    _slope_between,
+    lambda x, low, high: _share_between(low, x) + _bose_between(high, low),
+    lambda x, low, high: -(_share_between(x, high) + _bose_between(high, low)),
+)
+
+
 @recomputed
 def _ordinal(x: jax.Array, label: jax.Array, c: jax.Array) -> jax.Array:
-    """softplus(low - x) + softplus(x - high) - log1mexp(high - low), in which an end is none: 0"""
     last = c.shape[-1]
     low, high = (jnp.take_along_axis(c, jnp.clip(at, 0, last - 1)[..., None], -1)[..., 0] for at in (label - 1, label))
-    first, end = label == 0, label == last
-    below, above = (masked(_softplus_between(*ends), ~none, 0) for ends, none in (((low, x), first), ((x, high), end)))
-    between = ~(first | end)
-    gap = _log1mexp_between(masked(high, between, 1), masked(low, between, 0))
-    loss = below + above - masked(gap, between, 0)
-    return jnp.where((label >= 0) & (label <= last), jnp.ones_like(loss), jnp.nan) * loss
+    low = masked(low, (label > 0) & (label <= last), jnp.where(label == 0, -jnp.inf, jnp.nan))
+    high = masked(high, (label >= 0) & (label < last), jnp.where(label == last, jnp.inf, jnp.nan))
+    return _surprise_between(x, low, high)

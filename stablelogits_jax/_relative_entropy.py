@@ -3,8 +3,11 @@
 A part that is not negative is p phi(d) with phi(d) = exp(d) - 1 - d, p a probability and p exp(d) another.
 """
 
+from math import exp
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stablelogits_jax._bivariate import _difference, _ratio, _times
 from stablelogits_jax._closed import _exp, _exp_and_excess, _expm1_by_series, _log_of_sum, _phi_over_square
@@ -15,7 +18,7 @@ from stablelogits_jax._univariate import _bell, _bell_slope, _log, _log_times_e,
 
 def _phi(p: jax.Array, d: jax.Array, more: jax.Array) -> jax.Array:
     """p phi(d), with p (exp(d) - 1) given: more - p d cancels for small d."""
-    return jnp.where(jnp.abs(d) < 1, p * (d * d * _phi_over_square(d)), more - _times(p, d))
+    return jnp.where(jnp.abs(d) < 1, p * (d * d * _phi_over_square(d)), more - jnp.where(p == 0, 0, p * d))
 
 
 def _exp_anew(x: jax.Array) -> jax.Array:
@@ -45,9 +48,8 @@ def _kl_of_logs(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
 def _generalized_kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
     """t (log t - log q) + q - t = t phi(log q - log t)"""
     d, q = _difference.closed(log_q, jnp.log(t)), _exp_anew(log_q)
-    beyond = (q == jnp.inf) & (t >= 0) & ((d > 1) | (log_q == jnp.inf))  # where t d may be, too
-    beyond = beyond | (t == jnp.inf) & (log_q < jnp.inf)
-    return jnp.where(beyond, jnp.inf, _phi(t, d, q - t))
+    y = _phi(t, d, q - t)
+    return jnp.where(jnp.isnan(y) & (t >= 0) & ~jnp.isnan(log_q), jnp.inf, y)  # a difference of infinities
 
 
 @core
@@ -76,12 +78,14 @@ define_slopes(
 
 
 def _log_mean(d: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """log(a + b exp(d)) for a + b = 1. Both are given, as neither is right as 1 minus the other. Beyond d = 80, where
-    the exponential is about to overflow, exp(d - 80) is taken out."""
-    far = jnp.maximum(d - 80, 0)
-    e, more = _exp_and_excess(jnp.minimum(d, 80))
-    total = a * _exp_and_excess(-far)[0] + b * e
-    y = _log_of_sum(total, jnp.where(far > 0, total - 1, b * more))[0] + far
+    """log(a + b exp(d)) for a + b = 1. Both are given, as neither is right as 1 minus the other. Where the exponential
+    is about to overflow, exp(s) is taken out, s = 80 in float32; and beyond exp(2 s) the a is left out of the sum."""
+    s = 0.9 * float(np.log(jnp.finfo(d.dtype).max))
+    far = d > s
+    shift = jnp.where(far, s, 0)
+    e, more = _exp_and_excess(jnp.minimum(d, 2 * s) - shift)
+    total = jnp.where(far, a * exp(-s), a) + b * e
+    y = _log_of_sum(total, jnp.where(far, total - 1, b * more))[0] + (shift + jnp.maximum(d - 2 * s, 0))
     return jnp.where(b == 0, 0, y)
 
 

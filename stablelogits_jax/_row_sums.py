@@ -9,16 +9,17 @@ import jax.numpy as jnp
 from stablelogits_jax._double_float import written
 from stablelogits_jax._stats import _parts
 
-PIECES, WIDTH = 8, 16
+PIECES, LANES = 8, 8
 WHOLE = 2048  # numbers of which XLA:CPU's own sum is one of pieces
 
 
-def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = ()) -> Any:
+def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = (), costly: bool = False) -> Any:
     """The sums, [..., 1], of what f(*rows, *numbers) gives, an array or several; the numbers are of the row, [..., 1].
 
     On a CPU of pieces of the rows, added in pairs as arrays, in one loop that writes out an eighth of them: XLA's own
     sum of fewer than WHOLE numbers adds one after another there, and rounds all alike if they are; and it writes out
-    whatever is selected of what it sums. There is no transpose that is fast."""
+    whatever is selected of what it sums. What is left of a row is added in pieces too; of a costly f it is written out
+    first, as XLA does not vectorize what is padded. There is no transpose that is fast."""
 
     def whole(rows: Sequence[jax.Array], numbers: Sequence[jax.Array]) -> Any:
         return jax.tree.map(lambda x: jnp.sum(x, -1, keepdims=True), f(*rows, *numbers))
@@ -26,14 +27,14 @@ def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = 
     def in_pieces(rows: Sequence[jax.Array], numbers: Sequence[jax.Array]) -> Any:
         parts = [_parts(x) for x in rows]
         if parts[0].ndim == rows[0].ndim:
-            return _sums(f, parts, numbers)
-        of_parts = _sums(f, parts, [a[..., None] for a in numbers])
-        return jax.tree.map(lambda few: _sums(lambda x: x, [few[..., 0]]), of_parts)
+            return _sums(f, parts, numbers, costly)
+        of_parts = _sums(f, parts, [a[..., None] for a in numbers], costly)
+        return jax.tree.map(lambda few: _sums(lambda x: x, [few[..., 0]], [], False), of_parts)
 
     return jax.lax.platform_dependent(list(rows), list(numbers), cpu=in_pieces, default=whole)
 
 
-def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = ()) -> Any:
+def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array], costly: bool) -> Any:
     n = rows[0].shape[-1]
     if not isinstance(n, int):
         return jax.tree.map(lambda x: jnp.sum(x, -1, keepdims=True), f(*rows, *numbers))
@@ -44,11 +45,11 @@ def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] =
     if ends[-1] == n:
         return of_pieces
     rest = f(*(x[..., ends[-1] :] for x in rows), *numbers)
-    return jax.tree.map(lambda s, x: s + _sum(x), of_pieces, rest)
+    return jax.tree.map(lambda s, x: s + _sum(written(x) if costly else x), of_pieces, rest)
 
 
 def _width(n: int) -> int:
-    return WIDTH * -(-n // (PIECES * WIDTH)) if n > WIDTH else 1
+    return LANES * max(1, n // (PIECES * LANES)) if n > 2 * LANES else 1
 
 
 def _sum(x: jax.Array) -> jax.Array:
