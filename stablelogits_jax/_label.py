@@ -22,10 +22,10 @@ from stablelogits_jax._closed import _log1p
 from stablelogits_jax._core import recomputed
 from stablelogits_jax._double_float import fast_two_sum, opaque
 from stablelogits_jax._mesh import AxisName
-from stablelogits_jax._row_exp import exp_in, exp_of_top, unit
+from stablelogits_jax._row_exp import Unit, exp_in, exp_of_top, unit
 from stablelogits_jax._row_sums import sums
 from stablelogits_jax._rows import _softmax_slope
-from stablelogits_jax._stats import Stats, _shift, not_kept, with_stats
+from stablelogits_jax._stats import Stats, _shift, with_stats
 
 
 def _index(x: jax.Array, label: jax.Array, axis_name: AxisName) -> jax.Array:
@@ -46,7 +46,7 @@ def _in_rows(f: Callable, index: jax.Array) -> Callable:
     return f
 
 
-def _others(x: jax.Array, index: jax.Array, top: jax.Array) -> jax.Array:
+def _others(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
     """The exponentials, and 0 for the label's, which XLA:CPU sets in place, and so writes them once; others compute
     them where they are used."""
 
@@ -56,7 +56,7 @@ def _others(x: jax.Array, index: jax.Array, top: jax.Array) -> jax.Array:
     def selected(e: jax.Array, index: jax.Array) -> jax.Array:
         return jnp.where(_is_label(e, index), 0, e)
 
-    return jax.lax.platform_dependent(exp_in(x, unit(top)), index, cpu=in_place, default=selected)
+    return jax.lax.platform_dependent(exp_in(x, of), index, cpu=in_place, default=selected)
 
 
 def _at(x: jax.Array, label: jax.Array, axis_name: AxisName) -> jax.Array:
@@ -88,21 +88,28 @@ def _of(own: jax.Array, stats: Stats) -> jax.Array:
     return jnp.where(shift == -jnp.inf, jnp.inf, stats.log_total - shift)
 
 
-@partial(jax.jit, static_argnames="axis_name")
-def _found_for_value(x: jax.Array, label: jax.Array, axis_name: AxisName = None) -> Found:
+def _sum_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
+    return sums(lambda e: e, [_others(x, index, of)])
+
+
+def _sum_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
     """A value alone is not worth an array of exponentials."""
-    stats = not_kept(x, axis_name=axis_name)
-    return Found(stats, _of(as_type(_at(x, label, axis_name), stats.top.dtype), stats))
+
+    def others(x: jax.Array, at: jax.Array, index: jax.Array, *of: jax.Array) -> jax.Array:
+        return jnp.where(at == index, 0, exp_in(x, Unit(*of)))
+
+    at = jax.lax.broadcasted_iota(index.dtype, x.shape, x.ndim - 1)
+    return sums(others, [x, at], [index[..., None], *of], costly=True)
 
 
-@partial(jax.jit, static_argnames="axis_name")
-def _found(x: jax.Array, label: jax.Array, axis_name: AxisName = None) -> Found:
+@partial(jax.jit, static_argnames=("sum_of_others", "axis_name"))
+def _found(x: jax.Array, label: jax.Array, sum_of_others: Callable, axis_name: AxisName) -> Found:
     """XLA:CPU writes out a quotient that is used twice, and computes all else again where it is used: so the
     exponentials of the label and of the top are told as quotients."""
     top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
     top = _mesh.largest_of_all(top, axis_name)
     of = unit(top)
-    rest = _mesh.over_all(sums(lambda e: e, [_others(x, _index(x, label, axis_name), top)]), axis_name)
+    rest = _mesh.over_all(sum_of_others(x, _index(x, label, axis_name), of), axis_name)
     own = as_type(_at(x, label, axis_name), top.dtype)
     e_top = exp_of_top(of)
     of_top, own_of_top = 1 / e_top, exp_in(own, of) / e_top
@@ -110,8 +117,10 @@ def _found(x: jax.Array, label: jax.Array, axis_name: AxisName = None) -> Found:
     smaller = jnp.where(own_of_top >= 1, rest, (rest - 1) + own_of_top)  # the whole but one of the tops
     total = fast_two_sum(opaque(1, top.dtype), smaller)
     stats = Stats(top, *total, _log1p(smaller), axis_name)
+    shift = _shift(own, top)
+    surprisal = jnp.where(shift == -jnp.inf, jnp.inf, stats.log_total - shift)
     inverse = of_top / jnp.where(total.head == 0, jnp.inf, rest + own_of_top)
-    return Found(stats, _of(own, stats), rest * (inverse / of_top), inverse)
+    return Found(stats, surprisal, rest * (inverse / of_top), inverse)
 
 
 @jax.custom_jvp
@@ -126,7 +135,7 @@ def _surprisal(x: jax.Array, label: jax.Array, of: Found) -> jax.Array:
 def _miss(x: jax.Array, label: jax.Array, of: Found) -> jax.Array:
     """p - onehot, the slope of the surprisal"""
     index = _index(x, label, of.stats.axis_name)
-    return jnp.where(_is_label(x, index), -of.miss, _others(x, index, of.stats.top) * of.inverse)
+    return jnp.where(_is_label(x, index), -of.miss, _others(x, index, unit(of.stats.top)) * of.inverse)
 
 
 @_miss.defjvp
@@ -146,4 +155,6 @@ def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _surprisal(*primals), tangent(*primals, tangents[0])
 
 
-surprisal = with_stats(_surprisal, _found_for_value, _found)
+surprisal = with_stats(
+    _surprisal, partial(_found, sum_of_others=_sum_not_kept), partial(_found, sum_of_others=_sum_kept)
+)
