@@ -12,16 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from stablelogits_jax import _mesh
-from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._closed import _log1p
 from stablelogits_jax._core import recomputed
-from stablelogits_jax._double_float import fast_two_sum, opaque, written
+from stablelogits_jax._double_float import written
 from stablelogits_jax._mesh import AxisName
-from stablelogits_jax._row_exp import exp_in, exp_of_top, unit
+from stablelogits_jax._row_exp import exp_of_top, unit
 from stablelogits_jax._row_sums import sums
-from stablelogits_jax._rows import _log_softmax, _softmax, _softmax_slope, remainder
-from stablelogits_jax._stats import Stats, _shift, not_kept, with_stats
+from stablelogits_jax._rows import _log_softmax, _softmax, _softmax_slope, inverse_of_whole
+from stablelogits_jax._stats import Stats, _shift, exponentials, kept, not_kept, with_stats
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("stats", "hot", "inverse", "more", "miss"), meta_fields=())
@@ -37,10 +34,6 @@ class Found:
     miss: Any = None
 
 
-def _exponentials(x: jax.Array, top: jax.Array) -> jax.Array:
-    return written(exp_in(x, unit(top)))
-
-
 def found_for_value(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
     return Found(not_kept(x, axis_name=axis_name))
 
@@ -48,21 +41,10 @@ def found_for_value(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
 @partial(jax.jit, static_argnames="axis_name")
 def found(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
     """Of the whole one top is left out: 0 where there is none."""
-    top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
-    top = _mesh.largest_of_all(top, axis_name)
-    e, e_top = _exponentials(x, top), written(exp_of_top(unit(top)))
-
-    def smaller_and_tops(e: jax.Array, e_top: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jnp.where(e >= e_top, 0, e), jnp.where(e >= e_top, jnp.ones_like(e), 0)
-
-    smaller, tops = _mesh.over_all(sums(smaller_and_tops, [e], [e_top]), axis_name)
-    rest = (tops - 1) + smaller / e_top
-    total = fast_two_sum(opaque(1, top.dtype), rest)
-    whole = jnp.where(total.head == 0, 1, total.head * e_top)
-    hot = jnp.where(total.head < 2, e_top, jnp.inf)
-    inverse = 1 / whole
-    more = inverse * remainder(inverse, whole)
-    return Found(Stats(top, *total, _log1p(rest), axis_name), written(hot), inverse, written(more), rest / total.head)
+    stats = kept(x, axis_name=axis_name)
+    hot = jnp.where(stats.total < 2, exp_of_top(unit(stats.top)), jnp.inf)
+    inverse, more = inverse_of_whole(stats)
+    return Found(stats, written(hot), inverse, written(more), (stats.total - 1 + stats.lost) / stats.total)
 
 
 def _share(e: jax.Array, of: Found) -> jax.Array:
@@ -72,7 +54,7 @@ def _share(e: jax.Array, of: Found) -> jax.Array:
 
 def chances(x: jax.Array, of: Found) -> jax.Array:
     """p"""
-    return _softmax(x, of.stats) if of.inverse is None else _exponentials(x, of.stats.top) * of.inverse
+    return _softmax(x, of.stats) if of.inverse is None else exponentials(x, of.stats.top) * of.inverse
 
 
 @jax.custom_jvp
@@ -100,7 +82,7 @@ def _excess(x: jax.Array, y: jax.Array, of: Found) -> jax.Array:
     def without_hot(e: jax.Array, y: jax.Array, hot: jax.Array) -> tuple[jax.Array, jax.Array]:
         return y, jnp.where(e >= hot, 0, y)
 
-    e = _exponentials(x, of.stats.top)
+    e = exponentials(x, of.stats.top)
     all_y, other_y = of.stats.whole(sums(without_hot, [e, y], [of.hot]))
     g = jnp.where(e >= of.hot, other_y - all_y * of.miss, all_y * _share(e, of) - y)
     return jnp.where(of.stats.total == 0, 0, g)

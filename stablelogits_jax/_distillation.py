@@ -13,7 +13,7 @@ from stablelogits_jax._checks import Axis, compute_type
 from stablelogits_jax._core import masked, recomputed, wide
 from stablelogits_jax._normalizers import _rows_of
 from stablelogits_jax._row_divergence import beside
-from stablelogits_jax._stats import _sum, inner
+from stablelogits_jax._row_sums import inner, row_sum
 
 
 def distillation_loss(
@@ -138,15 +138,15 @@ def _moments(x: jax.Array, t: jax.Array) -> Moments:
     def in_parts() -> Moments:
         d, none = beside(x, t, 0), _absent(x, t)
         kept, finite = ((~out).astype(d.dtype) for out in (none, none | jnp.isinf(d)))
-        weight = 1 / jnp.maximum(_sum(kept), 1)
+        weight = 1 / jnp.maximum(row_sum(kept), 1)
         start = jnp.max(jnp.where(finite == 0, -jnp.inf, d), -1, keepdims=True)
         start = jnp.where(jnp.isinf(start), 0, start)
         largest = float(jnp.finfo(d.dtype).max)
         parts = jnp.clip(beside(x, t, start), -largest, largest) * weight
-        more = jnp.clip(_sum(jnp.where(finite == 0, 0, parts)), -largest, largest)
+        more = jnp.clip(row_sum(jnp.where(finite == 0, 0, parts)), -largest, largest)
         of = Moments(start, more, weight, weight)
         c = _centred(x, t, of)
-        return of._replace(half_variance=_sum(c * (c * weight)) / 2)
+        return of._replace(half_variance=row_sum(c * (c * weight)) / 2)
 
     return jax.lax.cond(
         jnp.all(jnp.abs(mean) <= 3 * jnp.sqrt(2 * half_variance)) & jnp.all(half_variance < jnp.inf),

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax import _mesh
-from stablelogits_jax._checks import as_type, compute_type
+from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _log1p
 from stablelogits_jax._core import recomputed
 from stablelogits_jax._double_float import fast_two_sum, opaque
@@ -25,7 +25,7 @@ from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import Unit, exp_in, exp_of_top, unit
 from stablelogits_jax._row_sums import sums
 from stablelogits_jax._rows import _softmax_slope
-from stablelogits_jax._stats import Stats, _shift, with_stats
+from stablelogits_jax._stats import Stats, _shift, largest, with_stats
 
 
 def _index(x: jax.Array, label: jax.Array, axis_name: AxisName) -> jax.Array:
@@ -106,8 +106,7 @@ def _sum_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
 def _found(x: jax.Array, label: jax.Array, sum_of_others: Callable, axis_name: AxisName) -> Found:
     """XLA:CPU writes out a quotient that is used twice, and computes all else again where it is used: so the
     exponentials of the label and of the top are told as quotients."""
-    top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
-    top = _mesh.largest_of_all(top, axis_name)
+    top = largest(x, axis_name)
     of = unit(top)
     rest = _mesh.over_all(sum_of_others(x, _index(x, label, axis_name), of), axis_name)
     own = as_type(_at(x, label, axis_name), top.dtype)

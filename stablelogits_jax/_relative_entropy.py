@@ -49,7 +49,8 @@ def _generalized_kl(t: jax.Array, log_q: jax.Array) -> jax.Array:
     """t (log t - log q) + q - t = t phi(log q - log t)"""
     d, q = _difference.closed(log_q, jnp.log(t)), _exp_anew(log_q)
     y = _phi(t, d, q - t)
-    return jnp.where(jnp.isnan(y) & (t >= 0) & ~jnp.isnan(log_q), jnp.inf, y)  # a difference of infinities
+    above = (log_q > float(np.log(jnp.finfo(q.dtype).max))) & (d > 1)  # where t d may be, too
+    return jnp.where(above | jnp.isnan(y) & (t >= 0) & ~jnp.isnan(log_q), jnp.inf, y)
 
 
 @core

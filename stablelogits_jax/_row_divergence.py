@@ -21,6 +21,7 @@ from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _exp_and_excess, _log_of_sum, _phi_over_square
 from stablelogits_jax._core import masked, wide
 from stablelogits_jax._double_float import Pair, two_sum
+from stablelogits_jax._row_sums import inner
 
 # d = x - t about a mean -------------------------------------------------------------------------------------------
 
@@ -205,12 +206,12 @@ def _divergence_jvp(primals: tuple, tangents: tuple) -> tuple:
     y = _divergence(*primals)
     y_dot = jnp.zeros_like(y)
     if not isinstance(x_dot, SymbolicZero):
-        y_dot += _stats.inner(_excess(*primals), x_dot)
+        y_dot += inner(_excess(*primals), x_dot)
     if not isinstance(t_dot, SymbolicZero):
-        y_dot -= _stats.inner(_pull(*primals), t_dot)
+        y_dot -= inner(_pull(*primals), t_dot)
     if not isinstance(temperature_dot, SymbolicZero):
         z_x, z_t = (_present(_tempered(a, temperature)) for a in (x, t))
-        moved = _stats.inner(_excess(*primals), z_x) - _stats.inner(_pull(*primals), z_t)
+        moved = inner(_excess(*primals), z_x) - inner(_pull(*primals), z_t)
         y_dot += (2 * y / temperature[..., 0] - moved) * temperature_dot[..., 0]
     return y, y_dot
 

@@ -44,8 +44,18 @@ def unit(top: jax.Array) -> Unit:
 
 def exp_in(x: jax.Array, unit: Unit) -> jax.Array:
     """exp(x) 2^-K, at most that of the top, and 0 where 2^(k - K) is subnormal."""
+    return _exp(_in(x, unit), unit)
+
+
+def at_top_and_exp_in(x: jax.Array, unit: Unit) -> tuple[jax.Array, jax.Array]:
+    """Whether x is a top, and `exp_in`."""
+    d = _in(x, unit)
+    return d >= unit.most, _exp(d, unit)
+
+
+def _in(x: jax.Array, unit: Unit) -> jax.Array:
     x = as_type(x, unit.most.dtype)
-    return _exp(at_most(unit.most, at_least(unit.least, (x - unit.beyond) - unit.start)), unit)
+    return at_most(unit.most, at_least(unit.least, (x - unit.beyond) - unit.start))
 
 
 def exp_of_top(unit: Unit) -> jax.Array:

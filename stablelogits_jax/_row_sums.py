@@ -6,11 +6,55 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from stablelogits_jax._checks import as_type
 from stablelogits_jax._double_float import written
-from stablelogits_jax._stats import _parts
 
+PARTS, PART = (8, 4, 2), 1024  # how many parts a row is cut into, and what they have at least
+SHORT = 10  # numbers, whose sum XLA:CPU writes out
 PIECES, LANES = 8, 8
 WHOLE = 2048  # numbers of which XLA:CPU's own sum is one of pieces
+
+
+def _parts(x: jax.Array) -> jax.Array:
+    """Long rows as [..., parts, n / parts]. Each part is summed by itself: where devices hold parts of the rows
+    under plain `jit`, none asks another for what it sums, as it would for slices of the whole."""
+    n = x.shape[-1]
+    parts = next((d for d in PARTS if n % d == 0 and n >= d * PART), None) if isinstance(n, int) else None
+    return x if parts is None else x.reshape(*x.shape[:-1], parts, n // parts)
+
+
+# Sums that are linear ---------------------------------------------------------------------------------------------
+
+
+def row_sum(x: jax.Array) -> jax.Array:
+    """sum x, [..., 1], the sums of parts in pairs"""
+    parts = _parts(x)
+    sums = _sum_in_fours(parts)
+    if parts.ndim == x.ndim:
+        return sums
+    sums = sums[..., 0]
+    while sums.shape[-1] > 1:
+        pairs = sums.reshape(*sums.shape[:-1], sums.shape[-1] // 2, 2)
+        sums = jax.lax.optimization_barrier(jnp.sum(pairs, -1))
+    return sums
+
+
+def _sum_in_fours(x: jax.Array) -> jax.Array:
+    """sum x, [..., 1], four numbers at a time: the error of a sum grows with the numbers that are added one after
+    another, as XLA:CPU adds those of a small array, and most of all with equal ones, which are rounded alike. A barrier
+    keeps XLA from making one sum of two."""
+    while isinstance(x.shape[-1], int) and x.shape[-1] > SHORT:
+        quarter = -(-x.shape[-1] // 4)
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 4 * quarter - x.shape[-1])])
+        x = jax.lax.optimization_barrier(jnp.sum(x.reshape(*x.shape[:-1], 4, quarter), -2))
+    return jnp.sum(x, -1, keepdims=True)
+
+
+def inner(slope: jax.Array, t: jax.Array) -> jax.Array:
+    return row_sum(slope * as_type(t, slope.dtype))[..., 0]
+
+
+# Sums of functions ------------------------------------------------------------------------------------------------
 
 
 def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = (), costly: bool = False) -> Any:
@@ -36,23 +80,23 @@ def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = 
 
 def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array], costly: bool) -> Any:
     n = rows[0].shape[-1]
-    if not isinstance(n, int):
+    if not isinstance(n, int) or n == 0:
         return jax.tree.map(lambda x: jnp.sum(x, -1, keepdims=True), f(*rows, *numbers))
     width = _width(n)
     ends = range(width, n + 1, width)
     terms = [f(*(x[..., end - width : end] for x in rows), *numbers) for end in ends]
-    of_pieces = jax.tree.map(lambda *terms: _sum(_added(list(terms))), *terms)
+    of_pieces = jax.tree.map(lambda *terms: _sum_of_pieces(_added(list(terms))), *terms)
     if ends[-1] == n:
         return of_pieces
     rest = f(*(x[..., ends[-1] :] for x in rows), *numbers)
-    return jax.tree.map(lambda s, x: s + _sum(written(x) if costly else x), of_pieces, rest)
+    return jax.tree.map(lambda s, x: s + _sum_of_pieces(written(x) if costly else x), of_pieces, rest)
 
 
 def _width(n: int) -> int:
     return LANES * max(1, n // (PIECES * LANES)) if n > 2 * LANES else 1
 
 
-def _sum(x: jax.Array) -> jax.Array:
+def _sum_of_pieces(x: jax.Array) -> jax.Array:
     while 1 < x.shape[-1] < WHOLE:
         width = _width(x.shape[-1])
         x = _added([x[..., start : start + width] for start in range(0, x.shape[-1], width)])

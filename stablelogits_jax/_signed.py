@@ -9,8 +9,9 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax._bivariate import _difference, _logsubexp
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._core import recomputed
+from stablelogits_jax._row_sums import inner, row_sum
 from stablelogits_jax._rows import logsumexp
-from stablelogits_jax._stats import _shift, _sum, inner
+from stablelogits_jax._stats import _shift
 
 
 @recomputed
@@ -86,7 +87,7 @@ def _moves(primals: tuple, tangents: tuple) -> tuple[jax.Array, ...]:
     by_logit = zeros if isinstance(x_dot, SymbolicZero) else p * x_dot
     by_factor = zeros if isinstance(b_dot, SymbolicZero) else _per_factor(*primals) * b_dot
     hot = p > 0.5
-    r, others = (_sum(jnp.where(hot, 0, a)) for a in (p, by_logit + by_factor))
+    r, others = (row_sum(jnp.where(hot, 0, a)) for a in (p, by_logit + by_factor))
     return by_logit, by_factor, hot, r, others
 
 
@@ -95,7 +96,7 @@ def _share_jvp(primals: tuple, tangents: tuple) -> tuple:
     """w - p sum w, which at the hot term is r w - p sum' w."""
     by_logit, by_factor, hot, r, others = _moves(primals, tangents)
     p, w = _share(*primals), by_logit + by_factor
-    return p, jnp.where(hot, r * w - p * others, w - p * (_sum(jnp.where(hot, w, 0)) + others))
+    return p, jnp.where(hot, r * w - p * others, w - p * (row_sum(jnp.where(hot, w, 0)) + others))
 
 
 @partial(_per_factor.defjvp, symbolic_zeros=True)
@@ -104,5 +105,5 @@ def _per_factor_jvp(primals: tuple, tangents: tuple) -> tuple:
     by_logit, by_factor, hot, r, others = _moves(primals, tangents)
     f, x_dot = _per_factor(*primals), tangents[0]
     t = jnp.zeros_like(f) if isinstance(x_dot, SymbolicZero) else x_dot
-    all_moves = _sum(jnp.where(hot, by_logit + by_factor, 0)) + others
+    all_moves = row_sum(jnp.where(hot, by_logit + by_factor, 0)) + others
     return f, f * jnp.where(hot, (r * t - by_factor) - others, t - all_moves)

@@ -20,8 +20,10 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._closed import _log1p
-from stablelogits_jax._double_float import Pair, exact, fast_two_sum, opaque, plus, two_sum
+from stablelogits_jax._double_float import fast_two_sum, opaque, written
 from stablelogits_jax._mesh import AxisName
+from stablelogits_jax._row_exp import Unit, at_top_and_exp_in, exp_in, exp_of_top, unit
+from stablelogits_jax._row_sums import inner, row_sum, sums
 
 
 def flatten(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -35,82 +37,6 @@ def unflatten(x: jax.Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> ja
     """The inverse of `flatten`: `x` in the original `shape`."""
     x = x.reshape(*x.shape[:-1], *(shape[a] for a in axes))
     return jnp.moveaxis(x, range(-len(axes), 0), axes)
-
-
-def inner(slope: jax.Array, t: jax.Array) -> jax.Array:
-    return _sum(slope * as_type(t, slope.dtype))[..., 0]
-
-
-UNITS = 32, 8  # numbers that XLA:CPU computes in vectors, as many as there are; those left of them it takes one by one
-SHORT = 10  # numbers, whose sum XLA:CPU writes out
-
-
-def is_long(x: jax.Array) -> bool:
-    return isinstance(x.shape[-1], int) and x.shape[-1] > SHORT
-
-
-PARTS, PART = (8, 4, 2), 1024  # how many parts a row is cut into, and what they have at least
-
-
-def _parts(x: jax.Array) -> jax.Array:
-    """Long rows as [..., parts, n / parts]. Each part is summed by itself: where devices hold parts of the rows
-    under plain `jit`, none asks another for what it sums, as it would for slices of the whole."""
-    n = x.shape[-1]
-    parts = next((d for d in PARTS if n % d == 0 and n >= d * PART), None) if isinstance(n, int) else None
-    return x if parts is None else x.reshape(*x.shape[:-1], parts, n // parts)
-
-
-def _sum(x: jax.Array) -> jax.Array:
-    """sum x, [..., 1], the sums of parts in pairs"""
-    parts = _parts(x)
-    sums = _sum_in_fours(parts)
-    if parts.ndim == x.ndim:
-        return sums
-    sums = sums[..., 0]
-    while sums.shape[-1] > 1:
-        pairs = sums.reshape(*sums.shape[:-1], sums.shape[-1] // 2, 2)
-        sums = jax.lax.optimization_barrier(jnp.sum(pairs, -1))
-    return sums
-
-
-def _sum_in_fours(x: jax.Array) -> jax.Array:
-    """sum x, [..., 1], four numbers at a time: the error of a sum grows with the numbers that are added one after
-    another, as XLA:CPU adds those of a small array, and most of all with equal ones, which are rounded alike. A barrier
-    keeps XLA from making one sum of two."""
-    while is_long(x):
-        quarter = -(-x.shape[-1] // 4)
-        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 4 * quarter - x.shape[-1])])
-        x = jax.lax.optimization_barrier(jnp.sum(x.reshape(*x.shape[:-1], 4, quarter), -2))
-    return jnp.sum(x, -1, keepdims=True)
-
-
-def _few_sums(f: Callable, x: jax.Array) -> jax.Array:
-    """Sums of parts of f(x), [..., SHORT or less], of an element-wise f: pairs of numbers, and pairs of pairs, as
-    arrays, in which XLA:CPU vectorises what it does not vectorise within a sum. They have no transpose that is fast."""
-    while x.shape[-1] > SHORT:
-        n = x.shape[-1]
-        width = next((unit * max(1, n // (8 * unit)) for unit in UNITS if n >= 2 * unit), n // 4)
-        ends = range(width, n + 1, width)
-        terms = [f(x[..., end - width : end]) for end in ends]
-        while len(terms) > 1:
-            odd = terms[len(terms) & ~1 :]
-            terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
-        rest = [f(x[..., ends[-1] :])] if ends[-1] < n else []
-        x, f = jax.lax.optimization_barrier(jnp.concatenate([*terms, *rest], -1)), lambda x: x
-    return f(x)
-
-
-def _sums(small: jax.Array, tops: jax.Array) -> tuple[Pair, jax.Array]:
-    """sum small, with what each addition rounds off, and sum tops, [..., 1]."""
-
-    def add(a: tuple, b: tuple) -> tuple:
-        s = two_sum(a[0], b[0])
-        return s.head, (a[1] + b[1]) + s.tail, a[2] + b[2]
-
-    zero = jnp.zeros((), small.dtype)
-    axes = (small.ndim - 1,)
-    s, lost, count = jax.lax.reduce((small, jnp.zeros_like(small), tops), (zero, zero, zero), add, axes)
-    return Pair(s[..., None], lost[..., None]), count[..., None]
 
 
 # Statistics of a row ----------------------------------------------------------------------------------------------
@@ -134,7 +60,7 @@ class Stats:
         return _mesh.over_all(sums, self.axis_name)
 
     def sum(self, x: jax.Array) -> jax.Array:
-        return self.whole(_sum(x))
+        return self.whole(row_sum(x))
 
     def inner(self, slope: jax.Array, t: jax.Array) -> jax.Array:
         return self.whole(inner(slope, t))
@@ -163,34 +89,10 @@ def _shift(x: jax.Array, top: jax.Array) -> jax.Array:
     return jnp.minimum(x - top, zero)
 
 
-def _exact_shift(x: jax.Array, top: jax.Array) -> Pair:
-    """x - top in two parts, of which the first is 0 at the top alone, and below it where the exponential is 0, though
-    finite (Knuth's two-sum). With F the largest float, a row with a top of +inf is moved by -F, so that all that is
-    finite is far below it, and one with a top below -F / 2 by F, so that -inf is. Before that a 0 that no
-    compiler knows takes up the multiply-add, as in `_shift`.
-    """
-    dtype = top.dtype
-    largest = float(jnp.finfo(dtype).max)
-    moved = jnp.where(top == jnp.inf, jnp.asarray(-largest, dtype), 0)
-    moved = jnp.where(top < -largest / 2, jnp.asarray(largest, dtype), moved)
-    zero, fence = jax.lax.optimization_barrier((jnp.zeros_like(top), moved))
-    top = jnp.where(top == -jnp.inf, 0, jnp.minimum(top + fence, largest))
-    far = top - jnp.maximum(2000, jnp.abs(top) * 2.0**-20)
-    return two_sum(jnp.minimum(jnp.maximum((as_type(x, dtype) + zero) + fence, far), top), -top)
-
-
-def _exp_shift(x: jax.Array, top: jax.Array) -> jax.Array:
-    """exp(x - top) = exp(d) (1 + lost), where d is x - top rounded: that alone would be up to |d| half-ulps of it. The
-    difference of 16-bit logits is hardly rounded in float32."""
-    if x.dtype.itemsize == 2:
-        return jnp.exp(_shift(x, top))
-    d = _exact_shift(x, top)
-    e = jnp.exp(d.head)
-    return e + e * d.tail
-
-
-def _is_top(x: jax.Array, top: jax.Array) -> jax.Array:
-    return (_shift(x, top) if x.dtype.itemsize == 2 else _exact_shift(x, top).head) >= 0
+def largest(x: jax.Array, axis_name: AxisName = None) -> jax.Array:
+    """The top of each row, [..., 1], in the type that is computed in; -inf of no classes."""
+    top = jnp.max(x, -1, keepdims=True, initial=-jnp.inf)
+    return _mesh.largest_of_all(as_type(top, compute_type(x.dtype)), axis_name)
 
 
 def _rounded(x: jax.Array) -> jax.Array:
@@ -209,6 +111,11 @@ def _stored_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _stored(*primals), tangents[0]
 
 
+def exponentials(x: jax.Array, top: jax.Array) -> jax.Array:
+    """exp(x) in the row's unit, which XLA:CPU writes once for all that is made of them."""
+    return written(exp_in(x, unit(top)))
+
+
 @partial(jax.jit, static_argnames=("keep", "axis_name"))
 def _stats(x: jax.Array, keep: bool, axis_name: AxisName = None) -> Stats:
     """log sum exp(x - top), with e = exp(x - top), which is 1 at the top:
@@ -219,28 +126,21 @@ def _stats(x: jax.Array, keep: bool, axis_name: AxisName = None) -> Stats:
 
     With `keep`, e is written once, for the sum and for the slope that follows; a value alone never writes it.
     """
-    top = as_type(jnp.max(x, -1, keepdims=True, initial=-jnp.inf), compute_type(x.dtype))
-    top = _mesh.largest_of_all(top, axis_name)
-    parts = _parts(_exp_shift(x, top) if keep else x)
-    of_part = top if parts.ndim == x.ndim else top[..., None]
+    top = largest(x, axis_name)
+    of = unit(top)
+    e_top = exp_of_top(of)
 
-    def e(x: jax.Array) -> jax.Array:
-        return x if keep else _exp_shift(x, of_part)
+    def of_kept(e: jax.Array, e_top: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.where(e >= e_top, 0, e), jnp.where(e >= e_top, jnp.ones_like(e), 0)
 
-    def is_top(x: jax.Array) -> jax.Array:
-        return x >= 1 if keep else _is_top(x, of_part)
+    def of_logits(x: jax.Array, *numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+        is_top, e = at_top_and_exp_in(x, Unit(*numbers))
+        return jnp.where(is_top, 0, e), jnp.where(is_top, jnp.ones_like(e), 0)
 
-    def sums(f: Callable) -> jax.Array:
-        y = _few_sums(f, parts) if is_long(parts) else f(parts)
-        return y.reshape(*x.shape[:-1], prod(y.shape[x.ndim - 1 :]))
-
-    small = sums(lambda x: jnp.where(is_top(x), 0, e(x)))
-    tops = sums(lambda x: jnp.where(is_top(x), jnp.ones_like(x, top.dtype), 0))
-    small, tops = _mesh.over_all(_sums(small, tops), axis_name)
-    rest = plus(exact(tops - 1), small)
-    rest, total = fast_two_sum(*rest), fast_two_sum(*plus(exact(opaque(1, top.dtype)), rest))
-    log_total = _log1p(rest.head) + rest.tail / jnp.where(total.head == 0, 1, total.head)
-    return Stats(top, *total, log_total, axis_name)
+    of_device = sums(of_kept, [exponentials(x, top)], [written(e_top)]) if keep else sums(of_logits, [x], of, True)
+    smaller, tops = _mesh.over_all(of_device, axis_name)
+    rest = (tops - 1) + smaller / e_top
+    return Stats(top, *fast_two_sum(opaque(1, top.dtype), rest), _log1p(rest), axis_name)
 
 
 def not_kept(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Stats:

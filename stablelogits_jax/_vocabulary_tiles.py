@@ -19,7 +19,8 @@ from stablelogits_jax._bivariate import _soft_cap, _times
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._closed import _log1p
 from stablelogits_jax._mesh import AxisName
-from stablelogits_jax._stats import _shift, _sum
+from stablelogits_jax._row_sums import row_sum
+from stablelogits_jax._stats import _shift
 
 
 class Head(NamedTuple):
@@ -149,7 +150,7 @@ def look_at(look: Look, z: jax.Array, labels: jax.Array, shares: jax.Array | Non
     """The look with a tile's classes added."""
     look = _from_top(look, jnp.maximum(look.top, jnp.max(z, -1, keepdims=True)))
     d = _shift(z, look.top)
-    total = _sum(jnp.exp(d))
+    total = row_sum(jnp.exp(d))
     has_top = (look.tops == 0) & (look.top > -jnp.inf)
     rest = look.rest + jnp.where(has_top, _without_top(d, total, has_top & (look.rest + total < 1.5)), total)
     n = z.shape[-1]
@@ -159,9 +160,9 @@ def look_at(look: Look, z: jax.Array, labels: jax.Array, shares: jax.Array | Non
     gap, seen, spread = look.gap, look.seen, look.spread
     if shares is not None and gap is not None and seen is not None:
         u = jnp.where(number >= 0, shares, 0)[None]
-        gap, seen = gap - _sum(_times(u, d)), seen + _sum(u)
+        gap, seen = gap - row_sum(_times(u, d)), seen + row_sum(u)
     if spread is not None:
-        spread = spread - _sum(jnp.exp(d) * jnp.maximum(d, FAR))
+        spread = spread - row_sum(jnp.exp(d) * jnp.maximum(d, FAR))
     return Look(look.top, jnp.where(has_top, 1, look.tops), rest, label, gap, seen, spread)
 
 
@@ -170,7 +171,7 @@ def _without_top(d: jax.Array, total: jax.Array, sure: jax.Array) -> jax.Array:
     pass over a tile in which any row is such."""
 
     def rest() -> jax.Array:
-        return jnp.where(sure, _sum(jnp.where(d < 0, jnp.exp(d), 0)), total - 1)
+        return jnp.where(sure, row_sum(jnp.where(d < 0, jnp.exp(d), 0)), total - 1)
 
     return jax.lax.cond(jnp.any(sure), rest, lambda: total - 1)
 

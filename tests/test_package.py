@@ -30,9 +30,9 @@ FLOORS = (
         "_pairwise",
     ),
     (
-        "_stats",
         "_row_exp",
         "_row_sums",
+        "_stats",
         "_part_sums",
         "_rows",
         "_label",
