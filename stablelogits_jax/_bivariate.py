@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from stablelogits_jax import _log_kernels, _sigmoid_kernels
 from stablelogits_jax._closed import _exp, _log1p, _unflushed
 from stablelogits_jax._core import core, define_slopes, wide
-from stablelogits_jax._double_float import Pair, polynomial
+from stablelogits_jax._double_float import polynomial
 from stablelogits_jax._series import economized, log_cosh_series
 from stablelogits_jax._univariate import (
     _bell,
@@ -53,7 +53,6 @@ def _of_difference(f: Any, kernel: Callable, slope: Callable) -> Any:
 
 _bell_between = _of_difference(_bell, _sigmoid_kernels.bell_at, lambda a, b: _bell_slope(_difference(a, b)))
 _share = _of_difference(_sigmoid, _sigmoid_kernels.sigmoid_at, _bell_between)
-_softplus_between = _of_difference(_softplus, _sigmoid_kernels.softplus_at, _share)
 
 
 def _bose_curvature_between(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -64,14 +63,6 @@ def _bose_curvature_between(a: jax.Array, b: jax.Array) -> jax.Array:
 _bose_slope_between = _of_difference(_bose_slope, _log_kernels.bose_slope_at, _bose_curvature_between)
 _bose_between = _of_difference(_bose, _log_kernels.bose_at, _bose_slope_between)
 _one_plus_bose_between = _of_difference(_one_plus_bose, _log_kernels.one_plus_bose_at, _bose_slope_between)
-
-
-def _log1mexp_at(d: Pair) -> jax.Array:
-    y = jnp.where(d.head == jnp.inf, 0, _log_kernels.log1mexp_at(d).rounded())
-    return jnp.where(d.head < 0, jnp.nan, jnp.where(d.head == 0, -jnp.inf, y))
-
-
-_log1mexp_between = _of_difference(_log1mexp, _log1mexp_at, _bose_between)
 
 
 @core(float32=_log_kernels.logaddexp)

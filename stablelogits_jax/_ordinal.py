@@ -100,7 +100,7 @@ def _surprise_between(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Arra
     total, lost = fast_two_sum(opaque(1, x.dtype), odds)
     beyond = jnp.maximum(_beyond(low, x), 0) + jnp.maximum(_beyond(x, high), 0)
     loss = beyond + (jnp.log(total) + lost / total)
-    return jnp.where(excess < 0, loss, jnp.where(excess == 0, jnp.inf, jnp.nan))
+    return jnp.where(excess == 0, jnp.inf, jnp.where(excess < 0, loss, jnp.nan))
 
 
 @core
@@ -141,6 +141,7 @@ define_slopes(
 def _ordinal(x: jax.Array, label: jax.Array, c: jax.Array) -> jax.Array:
     last = c.shape[-1]
     low, high = (jnp.take_along_axis(c, jnp.clip(at, 0, last - 1)[..., None], -1)[..., 0] for at in (label - 1, label))
-    low = masked(low, (label > 0) & (label <= last), jnp.where(label == 0, -jnp.inf, jnp.nan))
-    high = masked(high, (label >= 0) & (label < last), jnp.where(label == last, jnp.inf, jnp.nan))
+    none = jnp.full_like(x, jnp.inf)
+    low = masked(low, (label > 0) & (label <= last), jnp.where(label == 0, -none, jnp.nan))
+    high = masked(high, (label >= 0) & (label < last), jnp.where(label == last, none, jnp.nan))
     return _surprise_between(x, low, high)

@@ -83,7 +83,7 @@ def _log_mean(d: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     is about to overflow, exp(s) is taken out, s = 80 in float32; and beyond exp(2 s) the a is left out of the sum."""
     s = 0.9 * float(np.log(jnp.finfo(d.dtype).max))
     far = d > s
-    shift = jnp.where(far, s, 0)
+    shift = jnp.where(far, s, jnp.zeros_like(d))
     e, more = _exp_and_excess(jnp.minimum(d, 2 * s) - shift)
     total = jnp.where(far, a * exp(-s), a) + b * e
     y = _log_of_sum(total, jnp.where(far, total - 1, b * more))[0] + (shift + jnp.maximum(d - 2 * s, 0))

@@ -140,12 +140,6 @@ def softplus_pair(x: jax.Array) -> Pair:
     return plus(exact(at_least(np.float32(0), x)), log_one_plus_e(_decaying(x)))
 
 
-def softplus_at(x: Pair) -> jax.Array:
-    positive, zero = x.head > 0, exact(jnp.zeros_like(x.head))
-    y = plus(where(positive, x, zero), log_one_plus_e(exponential(where(positive, -x, x)))).rounded()
-    return jnp.where(x.head == jnp.inf, x.head, y)
-
-
 def log_one_plus_e(e: Exponential) -> Pair:
     """log(1 + e), for e above 3 / 8 as log 2 + log(1 + (e - 1) / 2)"""
     value = fast_two_sum(*e.value())

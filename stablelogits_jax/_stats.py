@@ -4,7 +4,7 @@ Rows are [..., n], the classes last. Three habits keep the tails, all derivative
 
     log sum exp(x) = top + log1p(rest)        the top's own 1 is left out of the sum, or it would absorb the rest
     1 - p_top = sum of the other p            never by subtraction; at most one p is above 1/2
-    x - top is clipped at 0, and exact        see `_shift`, and for its exponential `_exp_shift`
+    x - top is clipped at 0        see `_shift`; no exponential is taken of it, but of x in a unit, see `_row_exp.py`
 """
 
 from collections.abc import Callable

@@ -168,10 +168,10 @@ def odds_curvature(truth, c, r):
 LOG_2 = np.log(2)
 B = BETA
 
-BRADLEY_TERRY = partial(Spec, "bradley_terry_loss", budget=(2, 2, 2), wrt=(0, 1))
+BRADLEY_TERRY = partial(Spec, "bradley_terry_loss", budget=(2, 2, 3), wrt=(0, 1))
 DPO = partial(Spec, "dpo_loss", grid=answers, budget=(4, 4, 2), wrt=(0, 1, 2, 3))
-SIMPO = partial(Spec, "simpo_loss", grid=lambda dtype: leads(dtype, SCALE, GAMMA), budget=(2, 2, 2), wrt=(0, 1))
-KTO = partial(Spec, "kto_loss", budget=(2, 2, 3), wrt=(0, 1))
+SIMPO = partial(Spec, "simpo_loss", grid=lambda dtype: leads(dtype, SCALE, GAMMA), budget=(2, 2, 3), wrt=(0, 1))
+KTO = partial(Spec, "kto_loss", budget=(2, 3, 3), wrt=(0, 1))
 
 PREFERENCES = (
     BRADLEY_TERRY(
@@ -218,6 +218,7 @@ PREFERENCES = (
     ),
     DPO(
         lambda *logps: debiased(BETA * lead(*logps), SMOOTHING),
+        budget=(5, 4, 2),
         scale=(debiased_value, None, surprises(beta=BETA)[2]),
         call=lambda f: partial(f, label_smoothing=SMOOTHING, robust=True),
         limits=(
@@ -291,7 +292,7 @@ PREFERENCES = (
     KTO(
         partial(prospect, kl=KL, weights=(DESIRABLE, UNDESIRABLE)),
         lambda dtype: judged(dtype, KL),
-        budget=(2, 2, 4),
+        budget=(2, 3, 4),
         scale=doubts(KL),
         call=lambda f: partial(f, kl=KL, desirable_weight=DESIRABLE, undesirable_weight=UNDESIRABLE),
         options="kl, weights",
