@@ -83,7 +83,7 @@ def sigmoid_binary_cross_entropy(
     x, y = _logits_and_labels(name, logits, labels)
     x, y, mask = _kept(name, x, y, where)
     weight = _one(x) if pos_weight is None else _option(name, "pos_weight", pos_weight, x, mask)
-    none = _checks.is_zero(label_smoothing)
+    none = _checks.is_number(label_smoothing, 0)
     s = 0 * _one(x) if none else _option(name, "label_smoothing", label_smoothing, x, mask, 1)
     loss = _cross_entropy(x, y, weight, s)
     return loss if mask is None else masked(loss, mask, 0)

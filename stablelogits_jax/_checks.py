@@ -242,9 +242,10 @@ def not_split(function: str, axis_name: Any, what: str) -> None:
     )
 
 
-def is_zero(value: Any) -> bool:
-    """Whether an option is the Python number 0, so that its term can be left out; a traced zero cannot."""
-    return isinstance(value, (int, float)) and value == 0
+def is_number(value: Any, number: int) -> bool:
+    """Whether an option is that number in Python, so that its term or factor can be left out; of a traced one it
+    cannot."""
+    return isinstance(value, (int, float)) and value == number
 
 
 def real(function: str, name: str, value: Any, dtype: Any) -> jax.Array:

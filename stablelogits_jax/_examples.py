@@ -60,7 +60,7 @@ def total(
     """loss(x) of the capped logits with their z-loss, and 0 for the examples that do not count."""
 
     def with_z_loss(x: jax.Array) -> jax.Array:
-        if _checks.is_zero(z_loss):
+        if _checks.is_number(z_loss, 0):
             return loss(x)
         return loss(x) + _rows.z_loss(x, option(of, "z_loss", z_loss), axis_name=of.axis_name)
 
@@ -99,7 +99,7 @@ def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights:
     lost = None
     if of.mask is not None:
         lost, y = (y > 0) & ~of.mask, masked(jnp.broadcast_to(y, x.shape), of.mask, 0)
-    if not _checks.is_zero(label_smoothing):
+    if not _checks.is_number(label_smoothing, 0):
         s = option(of, "label_smoothing", label_smoothing, high=1)[..., None]
         y = _mixed(y, s, uniform(x, of.mask, of.axis_name))
     if weights is not None:
@@ -177,7 +177,7 @@ def smoothed(
 
     def loss(x: jax.Array) -> jax.Array:
         y = hard(x, labels)
-        if _checks.is_zero(label_smoothing):
+        if _checks.is_number(label_smoothing, 0):
             return y if of_label is None else _times(of_label, y)
         s = option(of, "label_smoothing", label_smoothing, high=1)
         kept = 1 - s if of_label is None else (1 - s) * of_label

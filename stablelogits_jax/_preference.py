@@ -57,7 +57,7 @@ def bradley_terry_loss(chosen: ArrayLike, rejected: ArrayLike, *, margin: ArrayL
     name = "bradley_terry_loss"
     c, r = _of_one_shape(name, chosen=chosen, rejected=rejected)
     m = _checks.option(name, "margin", margin, c.shape, c.dtype)
-    lead = _difference(c, r) if _checks.is_zero(margin) else _lead(c, r, m, jnp.zeros_like(m))
+    lead = _difference(c, r) if _checks.is_number(margin, 0) else _lead(c, r, m, jnp.zeros_like(m))
     zeros = jnp.zeros_like(c)
     return _surprise(lead, jnp.ones_like(c), zeros, zeros)
 

@@ -210,5 +210,7 @@ def kto_loss(
     good = _checks.boolean(name, "desirable", desirable, p.shape)
     options = {"kl": kl, "beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     z, b, gain, loss = (_checks.option(name, key, value, p.shape, p.dtype) for key, value in options.items())
-    h = _difference(p, q) if _checks.is_zero(kl) else _lead(p, q, z, jnp.zeros_like(z))
-    return jnp.where(good, gain, loss) * _doubt(jnp.where(good, h, -h), b, jnp.zeros_like(b))
+    h = _difference(p, q) if _checks.is_number(kl, 0) else _lead(p, q, z, jnp.zeros_like(z))
+    doubt = _doubt(jnp.where(good, h, -h), b, jnp.zeros_like(b))
+    weighted = not (_checks.is_number(desirable_weight, 1) and _checks.is_number(undesirable_weight, 1))
+    return jnp.where(good, gain, loss) * doubt if weighted else doubt

@@ -56,7 +56,9 @@ class Layout(NamedTuple):
 
     def terms(self, label_smoothing: ArrayLike, z_loss: ArrayLike) -> Terms:
         smoothing = None if self.head.shares is None else self.option("label_smoothing", label_smoothing, high=1)
-        return Terms(self.label_weight, smoothing, None if _checks.is_zero(z_loss) else self.option("z_loss", z_loss))
+        return Terms(
+            self.label_weight, smoothing, None if _checks.is_number(z_loss, 0) else self.option("z_loss", z_loss)
+        )
 
 
 def _blocks(x: jax.Array, shape: tuple[int, ...], blocks: tuple[int, ...]) -> jax.Array:
@@ -186,7 +188,7 @@ def laid_out(
         found = jnp.take(per_class, jnp.where(own < 0, classes, own), mode="fill", fill_value=0)
         of_label = _mesh.over_all(found, axis_name)
         of_label = of_label if counted is None else masked(of_label, counted, 0)
-    if not _checks.is_zero(label_smoothing):
+    if not _checks.is_number(label_smoothing, 0):
         shares = jnp.full(classes, 1 / all_classes, dtype)
         shares = shares if per_class is None else per_class * shares
     plan = Plan(axis, classes, columns, 1, axis_name, entropy)

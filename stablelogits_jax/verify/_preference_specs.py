@@ -252,6 +252,7 @@ PREFERENCES = (
     ),
     SIMPO(
         lambda c, r: surprise(SCALE * (c - r) - GAMMA, SMOOTHING),
+        budget=(2, 3, 3),
         scale=(None, partial(smoothed_slope, beta=SCALE), surprises(beta=SCALE, margin=GAMMA)[2]),
         call=lambda f: partial(f, label_smoothing=SMOOTHING),
         limits=(Limit((-1, -inf), inf, (SCALE * SMOOTHING, -SCALE * SMOOTHING)),),
