@@ -42,9 +42,11 @@ def found_for_value(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
 def found(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Found:
     """Of the whole one top is left out: 0 where there is none."""
     stats = kept(x, axis_name=axis_name)
-    hot = jnp.where(stats.total < 2, exp_of_top(unit(stats.top)), jnp.inf)
+    e_top = exp_of_top(unit(stats.top))
+    hot = jnp.where(stats.total < 2, e_top, jnp.inf)
     inverse, more = inverse_of_whole(stats)
-    return Found(stats, written(hot), inverse, written(more), (stats.total - 1 + stats.lost) / stats.total)
+    miss = ((stats.whole_in_unit - e_top) + stats.lost) * inverse
+    return Found(stats, written(hot), inverse, written(more), miss)
 
 
 def _share(e: jax.Array, of: Found) -> jax.Array:

@@ -20,7 +20,7 @@ from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _log1p
 from stablelogits_jax._core import recomputed
-from stablelogits_jax._double_float import fast_two_sum, opaque
+from stablelogits_jax._double_float import two_sum
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import Unit, exp_in, exp_of_top, unit
 from stablelogits_jax._row_sums import sums
@@ -104,22 +104,17 @@ def _sum_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("sum_of_others", "axis_name"))
 def _found(x: jax.Array, label: jax.Array, sum_of_others: Callable, axis_name: AxisName) -> Found:
-    """XLA:CPU writes out a quotient that is used twice, and computes all else again where it is used: so the
-    exponentials of the label and of the top are told as quotients."""
     top = largest(x, axis_name)
     of = unit(top)
     rest = _mesh.over_all(sum_of_others(x, _index(x, label, axis_name), of), axis_name)
     own = as_type(_at(x, label, axis_name), top.dtype)
-    e_top = exp_of_top(of)
-    of_top, own_of_top = 1 / e_top, exp_in(own, of) / e_top
-    rest = rest / e_top
-    smaller = jnp.where(own_of_top >= 1, rest, (rest - 1) + own_of_top)  # the whole but one of the tops
-    total = fast_two_sum(opaque(1, top.dtype), smaller)
-    stats = Stats(top, *total, _log1p(smaller), axis_name)
+    e_top, e = exp_of_top(of), exp_in(own, of)
+    smaller = jnp.where(e >= e_top, rest, (rest - e_top) + e) / e_top  # all but one of the tops
+    stats = Stats(top, 1 + smaller, _log1p(smaller), *two_sum(rest, e), axis_name)
     shift = _shift(own, top)
     surprisal = jnp.where(shift == -jnp.inf, jnp.inf, stats.log_total - shift)
-    inverse = of_top / jnp.where(total.head == 0, jnp.inf, rest + own_of_top)
-    return Found(stats, surprisal, rest * (inverse / of_top), inverse)
+    inverse = 1 / jnp.where(stats.total == 0, jnp.inf, stats.whole_in_unit)
+    return Found(stats, surprisal, rest * inverse, inverse)
 
 
 @jax.custom_jvp

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
-from stablelogits_jax._bivariate import _bell_between, _bose_between, _difference
+from stablelogits_jax._bivariate import _bell_between, _bose_between
 from stablelogits_jax._closed import _exp, _exp_and_excess
 from stablelogits_jax._core import core, define_slopes, masked, recomputed
 from stablelogits_jax._double_float import fast_two_sum, opaque, two_sum
@@ -73,17 +73,25 @@ def ordinal_cross_entropy(
     return loss if counted is None else masked(loss, counted, 0)
 
 
-def _beyond(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a - b, and -inf for equal infinities: an end that is none is infinitely far also from an infinite logit."""
-    d = a - b
-    return jnp.where(jnp.isinf(a), jnp.where(a == b, -jnp.inf, d), d)
+def _beyond(x: jax.Array, cutpoint: jax.Array) -> jax.Array:
+    """x - cutpoint. An infinite cutpoint, as that of an end class is, lies beyond every logit, infinite ones too."""
+    return jnp.where(jnp.isinf(cutpoint), -cutpoint, x - cutpoint)
 
 
-def _decay(a: jax.Array, b: jax.Array) -> jax.Array:
-    """exp(-|a - b|) with what the difference has lost."""
-    d = _beyond(a, b)
-    e, lost = _exp(-jnp.abs(d)), jnp.where(jnp.isinf(d), 0, two_sum(a, -b).tail)
+def _decay(x: jax.Array, cutpoint: jax.Array) -> jax.Array:
+    """exp(-|x - cutpoint|) with what the difference has lost."""
+    d = _beyond(x, cutpoint)
+    e, lost = _exp(-jnp.abs(d)), jnp.where(jnp.isinf(d), 0, two_sum(x, -cutpoint).tail)
     return e - e * jnp.where(d < 0, -lost, lost)
+
+
+def _gap(low: jax.Array, high: jax.Array) -> jax.Array:
+    """low - high, -inf of an end class"""
+    return jnp.where(low == -jnp.inf, low, jnp.where(high == jnp.inf, -high, low - high))
+
+
+def _valid(y: jax.Array, x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(x), x, jnp.where(_gap(low, high) <= 0, y, jnp.nan))
 
 
 @core
@@ -94,46 +102,50 @@ def _surprise_between(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Arra
     (2) softplus(a) + softplus(b) - log(1 - g)        three logarithms, of one sign
     (3) max(a, 0) + max(b, 0) + log(1 + (e + f + e f + g) / (1 - g))
     """
-    e, f = _decay(low, x), _decay(x, high)
-    g, excess = _exp_and_excess(_difference.closed(low, high))
+    e, f = _decay(x, low), _decay(x, high)
+    g, excess = _exp_and_excess(_gap(low, high))
     odds = jnp.minimum((e + f + (e * f + g)) / -excess, jnp.finfo(x.dtype).max)
     total, lost = fast_two_sum(opaque(1, x.dtype), odds)
-    beyond = jnp.maximum(_beyond(low, x), 0) + jnp.maximum(_beyond(x, high), 0)
+    beyond = jnp.maximum(-_beyond(x, low), 0) + jnp.maximum(_beyond(x, high), 0)
     loss = beyond + (jnp.log(total) + lost / total)
-    return jnp.where(excess == 0, jnp.inf, jnp.where(excess < 0, loss, jnp.nan))
+    return _valid(jnp.where(excess == 0, jnp.inf, loss), x, low, high)
 
 
 @core
 def _slope_between(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     """sigmoid(b) - sigmoid(a), of one quotient"""
-    e, f = _decay(low, x), _decay(x, high)
-    below, above = jnp.where(_beyond(low, x) >= 0, 1, e), jnp.where(_beyond(x, high) >= 0, 1, f)
-    return (above * (1 + e) - below * (1 + f)) / ((1 + e) * (1 + f))
-
-
-def _bell_of(a: jax.Array, b: jax.Array) -> jax.Array:
-    return masked(_bell_between(a, b), (a != -jnp.inf) & (b != jnp.inf), 0)
+    e, f = _decay(x, low), _decay(x, high)
+    below, above = jnp.where(_beyond(x, low) <= 0, 1, e), jnp.where(_beyond(x, high) >= 0, 1, f)
+    return _valid((above * (1 + e) - below * (1 + f)) / ((1 + e) * (1 + f)), x, low, high)
 
 
 @core
-def _share_between(a: jax.Array, b: jax.Array) -> jax.Array:
-    """sigmoid(a - b)"""
-    e = _decay(a, b)
-    return jnp.where(_beyond(a, b) >= 0, 1, e) / (1 + e)
+def _above(x: jax.Array, cutpoint: jax.Array) -> jax.Array:
+    """sigmoid(x - cutpoint)"""
+    e = _decay(x, cutpoint)
+    return jnp.where(jnp.isnan(x), x, jnp.where(_beyond(x, cutpoint) >= 0, 1, e) / (1 + e))
 
 
-define_slopes(_share_between, _bell_of, lambda a, b: -_bell_of(a, b))
+def _bell(x: jax.Array, cutpoint: jax.Array) -> jax.Array:
+    return masked(_bell_between(x, cutpoint), ~jnp.isinf(cutpoint) | jnp.isnan(x), 0)
+
+
+def _below_and_above(low: jax.Array, high: jax.Array) -> jax.Array:
+    return masked(_bose_between(high, low), ~(jnp.isinf(low) | jnp.isinf(high)), 0)
+
+
+define_slopes(_above, _bell, lambda x, cutpoint: -_bell(x, cutpoint))
 define_slopes(
     _slope_between,
-    lambda x, low, high: _bell_of(x, high) + _bell_of(low, x),
-    lambda x, low, high: -_bell_of(low, x),
-    lambda x, low, high: -_bell_of(x, high),
+    lambda x, low, high: _bell(x, high) + _bell(x, low),
+    lambda x, low, high: -_bell(x, low),
+    lambda x, low, high: -_bell(x, high),
 )
 define_slopes(
     _surprise_between,
     _slope_between,
-    lambda x, low, high: _share_between(low, x) + _bose_between(high, low),
-    lambda x, low, high: -(_share_between(x, high) + _bose_between(high, low)),
+    lambda x, low, high: _above(-x, -low) + _below_and_above(low, high),
+    lambda x, low, high: -(_above(x, high) + _below_and_above(low, high)),
 )
 
 
@@ -141,7 +153,5 @@ define_slopes(
 def _ordinal(x: jax.Array, label: jax.Array, c: jax.Array) -> jax.Array:
     last = c.shape[-1]
     low, high = (jnp.take_along_axis(c, jnp.clip(at, 0, last - 1)[..., None], -1)[..., 0] for at in (label - 1, label))
-    none = jnp.full_like(x, jnp.inf)
-    low = masked(low, (label > 0) & (label <= last), jnp.where(label == 0, -none, jnp.nan))
-    high = masked(high, (label >= 0) & (label < last), jnp.where(label == last, none, jnp.nan))
-    return _surprise_between(x, low, high)
+    x = x + jnp.where((label >= 0) & (label <= last), jnp.zeros_like(x), jnp.nan)
+    return _surprise_between(x, masked(low, label > 0, -jnp.inf), masked(high, label < last, jnp.inf))

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax._checks import as_type
-from stablelogits_jax._double_float import written
+from stablelogits_jax._double_float import exact, plus, written
 
 PARTS, PART = (8, 4, 2), 1024  # how many parts a row is cut into, and what they have at least
 SHORT = 10  # numbers, whose sum XLA:CPU writes out
 PIECES, LANES = 8, 8
-WHOLE = 2048  # numbers of which XLA:CPU's own sum is one of pieces
 
 
 def _parts(x: jax.Array) -> jax.Array:
@@ -61,7 +60,7 @@ def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = 
     """The sums, [..., 1], of what f(*rows, *numbers) gives, an array or several; the numbers are of the row, [..., 1].
 
     On a CPU of pieces of the rows, added in pairs as arrays, in one loop that writes out an eighth of them: XLA's own
-    sum of fewer than WHOLE numbers adds one after another there, and rounds all alike if they are; and it writes out
+    sum of fewer than 2048 numbers adds one after another there, and rounds all alike if they are; and it writes out
     whatever is selected of what it sums. What is left of a row is added in pieces too; of a costly f it is written out
     first, as XLA does not vectorize what is padded. There is no transpose that is fast."""
 
@@ -73,7 +72,7 @@ def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = 
         if parts[0].ndim == rows[0].ndim:
             return _sums(f, parts, numbers, costly)
         of_parts = _sums(f, parts, [a[..., None] for a in numbers], costly)
-        return jax.tree.map(lambda few: _sums(lambda x: x, [few[..., 0]], [], False), of_parts)
+        return jax.tree.map(lambda few: _sum_of_pieces(few[..., 0]), of_parts)
 
     return jax.lax.platform_dependent(list(rows), list(numbers), cpu=in_pieces, default=whole)
 
@@ -97,10 +96,15 @@ def _width(n: int) -> int:
 
 
 def _sum_of_pieces(x: jax.Array) -> jax.Array:
-    while 1 < x.shape[-1] < WHOLE:
+    """The last additions round most, and so are of pairs."""
+    while x.shape[-1] > 2 * LANES:
         width = _width(x.shape[-1])
         x = _added([x[..., start : start + width] for start in range(0, x.shape[-1], width)])
-    return jnp.sum(x, -1, keepdims=True)
+    terms = [exact(x[..., i : i + 1]) for i in range(x.shape[-1])]
+    while len(terms) > 1:
+        odd = terms[len(terms) & ~1 :]
+        terms = [plus(a, b) for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+    return terms[0].rounded()
 
 
 def _added(terms: list[jax.Array]) -> jax.Array:

@@ -10,7 +10,6 @@ from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._core import core, define_slopes, recomputed
 from stablelogits_jax._double_float import halves
-from stablelogits_jax._row_exp import exp_of_top, unit
 from stablelogits_jax._stats import Stats, _shift, exponentials, kept, with_stats
 
 # The cores --------------------------------------------------------------------------------------------------------
@@ -27,11 +26,9 @@ def _softmax(x: jax.Array, of: Stats) -> jax.Array:
 
 def inverse_of_whole(of: Stats) -> tuple[jax.Array, jax.Array]:
     """1 / sum e, of exponentials in the row's unit, in two parts, i and i (1 - i sum e)."""
-    e_top = exp_of_top(unit(of.top))
-    total = jnp.where(of.total == 0, 1, of.total * e_top)
-    inverse = 1 / total
-    lost = jnp.where(of.total == 0, 0, of.lost * e_top)
-    return jax.lax.optimization_barrier((inverse, inverse * (remainder(inverse, total) - inverse * lost)))
+    whole = jnp.where(of.total == 0, 1, of.whole_in_unit)
+    inverse = 1 / whole
+    return jax.lax.optimization_barrier((inverse, inverse * (remainder(inverse, whole) - inverse * of.lost)))
 
 
 def remainder(inverse: jax.Array, x: jax.Array) -> jax.Array:

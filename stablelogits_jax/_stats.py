@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._closed import _log1p
-from stablelogits_jax._double_float import fast_two_sum, opaque, written
+from stablelogits_jax._double_float import two_sum, written
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import Unit, at_top_and_exp_in, exp_in, exp_of_top, unit
 from stablelogits_jax._row_sums import inner, row_sum, sums
@@ -43,7 +43,9 @@ def unflatten(x: jax.Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> ja
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=("top", "total", "lost", "log_total"), meta_fields=("axis_name",)
+    jax.tree_util.register_dataclass,
+    data_fields=("top", "total", "log_total", "whole_in_unit", "lost"),
+    meta_fields=("axis_name",),
 )
 @dataclass(frozen=True)
 class Stats:
@@ -51,8 +53,9 @@ class Stats:
 
     top: jax.Array  # the largest logit
     total: jax.Array  # sum exp(x - top), in [1, n], or 0 for a row of -inf
-    lost: jax.Array  # what was rounded off it
     log_total: jax.Array  # its logarithm
+    whole_in_unit: jax.Array  # the sum of the exponentials in the row's unit
+    lost: jax.Array  # what was rounded off that
     axis_name: AxisName  # the mesh axis that the rows are split over
 
     def whole(self, sums: Any) -> Any:
@@ -140,7 +143,7 @@ def _stats(x: jax.Array, keep: bool, axis_name: AxisName = None) -> Stats:
     of_device = sums(of_kept, [exponentials(x, top)], [written(e_top)]) if keep else sums(of_logits, [x], of, True)
     smaller, tops = _mesh.over_all(of_device, axis_name)
     rest = (tops - 1) + smaller / e_top
-    return Stats(top, *fast_two_sum(opaque(1, top.dtype), rest), _log1p(rest), axis_name)
+    return Stats(top, 1 + rest, _log1p(rest), *two_sum(tops * e_top, smaller), axis_name)
 
 
 def not_kept(x: jax.Array, *_: jax.Array, axis_name: AxisName) -> Stats:
