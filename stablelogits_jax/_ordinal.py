@@ -25,14 +25,15 @@ def ordinal_cross_entropy(
     $c_{K-1} = \infty$.
 
     A logistic variable around the logit falls between the cutpoints of its class. The difference of two sigmoids near
-    0 or 1 is 0; here the loss is `log_sigmoid_diff` as a sum of three terms of one sign, of which one takes the
-    distance of the cutpoints, whatever the logit.
+    0 or 1 is 0; here the loss is `log_sigmoid_diff` as terms of one sign, of which one takes the distance of the
+    cutpoints, whatever the logit.
 
     Args:
         logits: of any shape, one for each example.
         labels: integers in [0, K), of the same shape.
         cutpoints: K - 1 increasing numbers, the last axis of a shape that broadcasts to (\*logits.shape, K - 1); any
-            type. Trained ones stay in order as a first one and the cumulated sum of `softplus` of parameters.
+            type. An infinite one is beyond every logit, infinite ones too. Trained ones stay in order as a first one
+            and the cumulated sum of `softplus` of parameters.
         where: examples to keep, of a shape that broadcasts to the logits'; the others get loss 0 and slope 0.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
 

@@ -43,6 +43,30 @@ WEIGHTED = (
 )
 SURE = A([120.0, 0.0])
 TWO_PAIRS = jnp.eye(2)
+ORDERED = {  # value, slope in the logit, slopes in the cutpoints: an infinite cutpoint is beyond every logit
+    "nothing below the first": ((0.0, 0, (-inf, 1.0)), (inf, 1, -1, 0)),
+    "nothing above the last": ((0.0, 2, (-1.0, inf)), (inf, -1, 0, 1)),
+    "nothing between equal ones": ((inf, 1, (inf, inf)), (inf, -1, 1, 0)),
+    "all between infinite ones": ((-inf, 1, (-inf, inf)), (0, 0, 0, 0)),
+    "an infinite logit below an infinite cutpoint": ((inf, 1, (-1.0, inf)), (0, 0, 0, 0)),
+    "an infinite logit and none above": ((inf, 2, (-1.0, inf)), (inf, -1, 0, 1)),
+    "no such class": ((0.3, -1, (-1.0, 1.0)), (nan, nan, nan, 0)),
+    "one class too many": ((0.3, 3, (-1.0, 1.0)), (nan, nan, 0, nan)),
+    "a NaN beside an infinite cutpoint": ((nan, 0, (-inf, 1.0)), (nan, nan, nan, 0)),
+    "a NaN between equal cutpoints": ((nan, 1, (1.0, 1.0)), (nan, nan, nan, nan)),
+    "decreasing cutpoints": ((0.0, 1, (2.0, 1.0)), (nan, nan, nan, nan)),
+    "a distance that overflows": ((3e38, 1, (-3e38, 1.0)), (3e38, 1, 0, -1)),
+}
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_ends_of_an_order(name):
+    (x, label, cutpoints), wanted = ORDERED[name]
+    f = jax.jit(jax.value_and_grad(sl.ordinal_cross_entropy, (0, 2)))
+    loss, (in_x, in_cutpoints) = f(x, label, A(cutpoints))
+    np.testing.assert_allclose(np.hstack([loss, in_x, in_cutpoints]), wanted, rtol=1e-6)
+
+
 CORNERS = {
     "a target of 0 and its prediction": (
         lambda: jax.jacfwd(grad(sl.kl_divergence), 1)(A([-1.0, -2.0]), A([1.0, 0.0])),
