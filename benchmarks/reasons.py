@@ -33,9 +33,8 @@ _SHORT_ROWS = Reason(
     2.6,
     shapes=((8192, 10),),
 )
-_PAIRWISE = Reason(
-    "numbers are added in pairs, and the tops counted, so that the rest of a sure row is a sum of its own",
-    2.4,
+_TWO_SUMS = Reason(
+    "what is below the top and the tops are summed apart, in pairs, so that the rest of a sure row keeps its digits", 2
 )
 _PAGES = Reason(
     "exponentials in float32, an array of 32 MiB, the pages of which the system brings anew for each call",
@@ -44,20 +43,10 @@ _PAGES = Reason(
     dtype="bfloat16",
     shapes=((256, 32768),),
 )
-_VALUE_ALONE = Reason(
-    "a value alone keeps no array of exponentials: it takes them once for what is summed and once to count the tops",
-    2.2,
-    measure=VALUE,
-)
 _IN_PIECES = Reason(
     "rows are summed in pieces, written out between, with the number of the label or of the hot class set to 0 before",
     1.35,
     measure=GRADIENT,
-)
-_WHOLE_DIFFERENCE = Reason(
-    "what x - max(x) rounds off is multiplied into the exponential, which would make |x - max(x)| half-ulps of it",
-    2.2,
-    dtype="float32",
 )
 _IN_FLOAT32 = Reason(
     "exp is computed in float32, by the peer in bfloat16, and the row is converted once more, to count its tops",
@@ -79,16 +68,14 @@ _OWN_SLOPE = Reason(
     dtype="bfloat16",
 )
 _CAPPED = Reason(
-    "tanh and sech^2 by an exponential each; XLA:CPU's tanh is a quotient of polynomials, of fewer digits, "
-    "and the peer's 1 - tanh^2 loses the tail; the rest is what the uncapped loss takes",
-    2.2,
+    "tanh by an exponential and a series; XLA:CPU's is a quotient of polynomials, of fewer digits",
+    1.8,
 )
 _TWO_PASSES = Reason(
     "a pass for the mean of the differences of the logits, which keep the digits of near distributions, before one for "
     "a sum of parts that are not negative; of short rows each pass is several loops over few numbers",
     1.7,
 )
-_LEAD = Reason("the lead is a sum of pairs, rounded once, of which softplus and sigmoid are taken in double-float", 2.3)
 
 REASONS: dict[str, list[Reason]] = {
     "sigmoid": [_ONE_ROUNDING, _OWN_SLOPE],
@@ -103,16 +90,15 @@ REASONS: dict[str, list[Reason]] = {
     "rel_entr": [_EXACT_DIFFERENCE],
     "sigmoid_binary_cross_entropy": [_ONE_ROUNDING, _COMPENSATED],
     "sigmoid_focal_loss": [_ONE_ROUNDING, _COMPENSATED],
-    "logsumexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
-    "logmeanexp": [_SHORT_ROWS, _PAIRWISE, _IN_FLOAT32, _WHOLE_DIFFERENCE],
-    "softmax": [_MASKED_SUMS, _SHORT_ROWS, _WHOLE_DIFFERENCE, _PAGES, _IN_FLOAT32],
-    "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _PAIRWISE, _WHOLE_DIFFERENCE],
-    "softmax_cross_entropy": [_VALUE_ALONE, _IN_FLOAT32, _IN_PIECES],
-    "softmax_cross_entropy_with_integer_labels": [_VALUE_ALONE, _IN_PIECES],
+    "logsumexp": [_SHORT_ROWS, _TWO_SUMS, _IN_FLOAT32],
+    "logmeanexp": [_SHORT_ROWS, _TWO_SUMS, _IN_FLOAT32],
+    "softmax": [_MASKED_SUMS, _SHORT_ROWS, _TWO_SUMS, _PAGES, _IN_FLOAT32],
+    "log_softmax": [_MASKED_SUMS, _SHORT_ROWS, _TWO_SUMS, _IN_FLOAT32],
+    "softmax_cross_entropy": [_TWO_SUMS._replace(measure=VALUE), _IN_FLOAT32, _IN_PIECES],
+    "softmax_cross_entropy_with_integer_labels": [_IN_PIECES],
     "softmax_cross_entropy_with_integer_labels, soft_cap": [_CAPPED],
-    "poly_loss_cross_entropy": [_VALUE_ALONE],
-    "softmax_focal_loss": [_VALUE_ALONE, _SHORT_ROWS],
-    "softmax_focal_loss_with_integer_labels": [_VALUE_ALONE],
+    "poly_loss_cross_entropy": [_TWO_SUMS._replace(measure=VALUE)],
+    "softmax_focal_loss": [_TWO_SUMS._replace(measure=VALUE), _SHORT_ROWS],
     "distillation_loss": [_TWO_PASSES, _TWO_PASSES._replace(ceiling=2, shapes=((8192, 10),))],
     "logit_matching_loss": [
         Reason("whether the variance has lost digits is asked of all rows, by their means, in float32", 1.8)
@@ -130,22 +116,16 @@ REASONS: dict[str, list[Reason]] = {
         Reason("log(m / p) and log(m / q) are kept to their digits at p = q; the peer takes one log, of m", 1.7)
     ],
     "bernoulli_kl_from_logits": [
-        Reason("two logarithms of ratios keep their digits at p = q, of sigmoids in double-float", 4.4)
+        Reason("two logarithms of ratios keep their digits at p = q, of sigmoids in double-float", 2.8)
     ],
     "ordinal_cross_entropy": [
         Reason(
-            "three terms of one sign in double-float, two of them masked at the ends; the peer subtracts sigmoids", 4.6
+            "a third exponential, of the distance of the cutpoints, and what the differences round off; "
+            "the peer subtracts sigmoids, of which XLA shares the exponentials with the slope",
+            2.3,
         )
     ],
-    "bradley_terry_loss": [_LEAD],
-    "simpo_loss": [_LEAD],
-    "dpo_loss": [_LEAD],
-    "ipo_loss": [_LEAD._replace(text="the lead is a sum of pairs, rounded once, beside a square", ceiling=2.5)],
-    "kto_loss": [
-        Reason(
-            "the lead is a sum of pairs, rounded once, of which sigmoid and its slope are taken in double-float", 6.6
-        )
-    ],
+    "ipo_loss": [Reason("the lead is a sum of pairs, of thirty operations beside the peer's five", 2)],
+    "kto_loss": [Reason("infinite leads and factors of 0 are asked for, beside an exponential and a quotient", 1.5)],
     "orpo_loss": [Reason("the log of the ratio of 1 - p by its exact difference, and 1 - p by expm1", 1.6)],
-    "info_nce_loss": [_PAIRWISE._replace(ceiling=2.8)],
 }
