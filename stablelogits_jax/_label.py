@@ -11,7 +11,6 @@ The label's own is taken out of the array of exponentials in place, and so is ne
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,13 +78,8 @@ class Found:
 
     stats: Stats
     surprisal: jax.Array
-    miss: Any = None
-    inverse: Any = None
-
-
-def _of(own: jax.Array, stats: Stats) -> jax.Array:
-    shift = _shift(own, stats.top)
-    return jnp.where(shift == -jnp.inf, jnp.inf, stats.log_total - shift)
+    miss: jax.Array
+    inverse: jax.Array
 
 
 def _sum_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
