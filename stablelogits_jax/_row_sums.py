@@ -96,7 +96,8 @@ def _width(n: int) -> int:
 
 
 def _sum_of_pieces(x: jax.Array) -> jax.Array:
-    """The last additions round most, and so are of pairs."""
+    """The last additions round most, and so are of pairs. XLA:CPU would make them again for each class of what follows
+    if they were not written out."""
     while x.shape[-1] > 2 * LANES:
         width = _width(x.shape[-1])
         x = _added([x[..., start : start + width] for start in range(0, x.shape[-1], width)])
@@ -104,7 +105,8 @@ def _sum_of_pieces(x: jax.Array) -> jax.Array:
     while len(terms) > 1:
         odd = terms[len(terms) & ~1 :]
         terms = [plus(a, b) for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
-    return terms[0].rounded()
+    y = terms[0].rounded()
+    return written(y) if x.shape[-1] > 1 else y
 
 
 def _added(terms: list[jax.Array]) -> jax.Array:
