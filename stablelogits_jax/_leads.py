@@ -17,7 +17,7 @@ from stablelogits_jax._univariate import _bell, _bell_slope, _softplus
 def _lead(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:
     """(a - b) - (c - d)
     (1) as written        long answers have large log-probabilities and small differences: three roundings
-    (2) the two differences and their sum as pairs, the tails added last
+    (2) the two differences and their sum as pairs, the tails added last: right to 2^-46 of the differences in float32
     (3) by quarters, where a difference overflows; a and b at one infinity differ by 0, and so do c and d
     """
     first, second = two_sum(a, -b), two_sum(d, -c)

@@ -165,8 +165,7 @@ def odds_curvature(truth, c, r):
 
 # Rows ---------------------------------------------------------------------------------------------------------------
 
-LOG_2 = np.log(2)
-B = BETA
+LOG_2, B = np.log(2), BETA
 
 BRADLEY_TERRY = partial(Spec, "bradley_terry_loss", budget=(2, 2, 3), wrt=(0, 1))
 DPO = partial(Spec, "dpo_loss", grid=answers, budget=(4, 4, 2), wrt=(0, 1, 2, 3))
