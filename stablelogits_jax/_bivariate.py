@@ -150,6 +150,13 @@ TANH = [economized(TANH_SERIES, degree, 0, TANH_NEAR**2) for degree in (4, 10)]
 
 
 @core
+def _in_caps(x: jax.Array, cap: jax.Array) -> jax.Array:
+    """x / c. XLA divides by a number of the row with its inverse, and that of a large one is subnormal."""
+    part = jax.lax.optimization_barrier(jnp.where(cap > 1, 0.125, jnp.ones_like(cap)))
+    return (x * part) / (cap * part)
+
+
+@core
 def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
     """c tanh(x / c), which is x for a small quotient, that may be flushed; and -inf for -inf, which is absent. With
     a = |x / c| and e = exp(-2 a), the square of what the slope is made of too, tanh a is
@@ -157,7 +164,7 @@ def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
     (1) (1 - e) / (1 + e)        cancels for small a
     (2) a + a^3 (-1 / 3 + ...)        for a < 0.55
     """
-    u = x / cap
+    u = _in_caps.closed(x, cap)
     a = jnp.abs(u)
     e = _exp(-a)
     e = e * jax.lax.optimization_barrier(e)
@@ -173,19 +180,20 @@ def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
 def _cap_slope(x: jax.Array, cap: jax.Array) -> jax.Array:
     """sech^2(x / c), which multiplies a slope of rounded logits: closed forms are good enough for both. It shares the
     exponential with the value."""
-    e = _exp(-jnp.abs(x / cap))
+    e = _exp(-jnp.abs(_in_caps.closed(x, cap)))
     sech = 2 * e / (1 + e * jax.lax.optimization_barrier(e))
     return jnp.where(jnp.isinf(x), 0, sech * sech)
 
 
 def _capped(x: jax.Array, cap: jax.Array) -> jax.Array:
-    return _ratio(jnp.where(jnp.isinf(x), 0, wide(x)), cap)
+    return _in_caps(jnp.where(jnp.isinf(x), 0, wide(x)), cap)
 
 
 def _cap_bend(x: jax.Array, cap: jax.Array) -> jax.Array:
     return _ratio(_sech_squared_slope(_capped(x, cap)), cap)
 
 
+define_slopes(_in_caps, lambda x, cap: 1 / cap, lambda x, cap: -_ratio(_in_caps(x, cap), cap))
 define_slopes(_cap_slope, _cap_bend, lambda x, cap: -_times(_capped(x, cap), _cap_bend(x, cap)))
 define_slopes(_cap_gain, lambda u: 2 * _times(u, _sech_squared(u) * _tanh(u)))
 define_slopes(

@@ -53,6 +53,11 @@ def define_slopes(f: Any, *slopes: Callable) -> None:
         return y, jnp.broadcast_to(sum(terms[1:], terms[0]), y.shape) if terms else jnp.zeros_like(y)
 
 
+def moved(like: jax.Array, *terms: tuple[Any, Callable]) -> jax.Array:
+    """The sum of f(tangent) over pairs of a tangent and f, in the same way: how a number moves that is `like`."""
+    return sum((f(dot) for dot, f in terms if not isinstance(dot, SymbolicZero)), jnp.zeros_like(like))
+
+
 # Masks ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from stablelogits_jax._core import recomputed
+from stablelogits_jax._core import moved, recomputed
 from stablelogits_jax._double_float import written
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import exp_of_top, unit
@@ -106,12 +105,9 @@ def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
     x, y, of = primals
     x_dot, y_dot, _ = tangents
     g = _excess(x, y, of)
-    g_dot = jnp.zeros_like(g)
-    if not isinstance(x_dot, SymbolicZero):
-        g_dot += _softmax_slope(x, of.stats, x_dot, of.stats.sum(y))
-    if not isinstance(y_dot, SymbolicZero):
-        g_dot += recomputed(linear_excess)(x, y_dot, of.stats)
-    return g, g_dot
+    by_logits = x_dot, lambda dot: _softmax_slope(x, of.stats, dot, of.stats.sum(y))
+    by_labels = y_dot, lambda dot: recomputed(linear_excess)(x, dot, of.stats)
+    return g, moved(g, by_logits, by_labels)
 
 
 @partial(_cross_entropy.defjvp, symbolic_zeros=True)
@@ -130,12 +126,7 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
         return of.stats.inner(jnp.where((y == 0) & (log_p == -jnp.inf), 0, -log_p), y_dot)
 
     loss = _cross_entropy(*primals)
-    loss_dot = jnp.zeros_like(loss)
-    if not isinstance(x_dot, SymbolicZero):
-        loss_dot += in_logits(x, y, of, x_dot)
-    if not isinstance(y_dot, SymbolicZero):
-        loss_dot += in_labels(x, y, of, y_dot)
-    return loss, loss_dot
+    return loss, moved(loss, (x_dot, partial(in_logits, x, y, of)), (y_dot, partial(in_labels, x, y, of)))
 
 
 cross_entropy = with_stats(_cross_entropy, found_for_value, found)

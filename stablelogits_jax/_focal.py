@@ -237,7 +237,7 @@ def _focal(logs: int) -> Any:
         @recomputed
         def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
             x, y, gamma = primals
-            one = _one(x)
+            one, largest = _one(x), float(jnp.finfo(x.dtype).max)
             c, m = _cross_entropy(x, y, one, 0 * one), _power(logs)(x, y, gamma, one)
             total = jnp.zeros_like(x)
             for i, dot in zip(moved, dots, strict=True):
@@ -247,7 +247,8 @@ def _focal(logs: int) -> Any:
                     total += dot * (m * c_x + (1 - 2 * y) * _times(pull, c))
                 elif i == 1:
                     power = _lowered(_power, logs, x, y, gamma - 1, gamma, one)
-                    total += dot * (_times(m, -x) - _tanh(x / 2) * _times(power, c))
+                    slope = _times(m, -x) - _tanh(x / 2) * _times(power, c)
+                    total += dot * jnp.where(jnp.isinf(x), slope, jnp.clip(slope, -largest, largest))
                 else:
                     total += dot * _focal(logs + 1)(x, y, gamma)
             return total

@@ -69,8 +69,8 @@ def kl_from_logits(
 
     Returns:
         Divergences in [0, inf], in nats, of the logits' shape without the axes and of their common type.
-        Limits: classes absent from p add 0, and 0 where all are; +inf where p has a class that q lacks; NaN where an
-        unmasked logit is.
+        Limits: classes absent from p add 0, and 0 where all are; +inf where p has a class that q lacks, with
+        infinite slopes in the logits of p; NaN where an unmasked logit is.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.

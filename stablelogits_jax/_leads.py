@@ -18,13 +18,16 @@ def _lead(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:
     """(a - b) - (c - d)
     (1) as written        long answers have large log-probabilities and small differences: three roundings
     (2) the two differences and their sum as pairs, the tails added last: right to 2^-46 of the differences in float32
-    (3) by quarters, where a difference overflows; a and b at one infinity differ by 0, and so do c and d
+    (3) by quarters, where a difference overflows; a and b at one infinity differ by 0, and so do c and d, or else a and
+        c, and b and d
     """
     first, second = two_sum(a, -b), two_sum(d, -c)
     heads = two_sum(first.head, second.head)
     exact = heads.head + ((first.tail + second.tail) + heads.tail)
-    quarters = _difference.closed(a / 4, b / 4) - _difference.closed(c / 4, d / 4)
-    return jnp.where(jnp.isfinite(exact), exact, 4 * quarters)
+    a, b, c, d = (x / 4 for x in (a, b, c, d))
+    quarters = _difference.closed(a, b) - _difference.closed(c, d)
+    by_answer = _difference.closed(_difference.closed(a, c), _difference.closed(b, d))
+    return jnp.where(jnp.isfinite(exact), exact, 4 * jnp.where(jnp.isnan(quarters), by_answer, quarters))
 
 
 define_slopes(_lead, lambda *_: 1, lambda *_: -1, lambda *_: -1, lambda *_: 1)

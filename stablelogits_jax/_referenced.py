@@ -45,7 +45,7 @@ def dpo_loss(
     r"""Direct preference optimization, $\ell = -\log \sigma(\beta h)$ with
     $h = (\log p_c - \log p_r) - (\log q_c - \log q_r)$, p of the policy and q of the reference model.
 
-    h is a small difference of four large numbers: it is rounded once.
+    h is a small difference of four large numbers: what its sums round off is added to it.
 
     Args:
         chosen_logps: log-probabilities of the chosen answers by the policy, of any shape.
@@ -61,7 +61,7 @@ def dpo_loss(
     Returns:
         Losses of the answers' shape, float32 for 16-bit log-probabilities, in [0, inf] unless robust.
         Limits: 0 at h = +inf, +inf if smoothed, -inf if that is robust; +inf at h = -inf. Answers at one infinity lead
-        by 0; NaN where the leads by policy and reference are one infinity, and at NaN.
+        by 0, and so do policy and reference where an answer has one infinity by both; NaN at NaN.
 
     Raises:
         TypeError: the log-probabilities are not float64, float32, bfloat16 or float16.
@@ -116,8 +116,8 @@ def ipo_loss(
 
     Returns:
         Losses in [0, inf] of the answers' shape, float32 for 16-bit log-probabilities.
-        Limits: +inf at infinite h. Answers at one infinity lead by 0; NaN where the leads by policy and reference are
-        one infinity, and at NaN.
+        Limits: +inf at infinite h. Answers at one infinity lead by 0, and so do policy and reference where an answer
+        has one infinity by both; NaN at NaN.
 
     Raises:
         TypeError: the log-probabilities are not float64, float32, bfloat16 or float16.

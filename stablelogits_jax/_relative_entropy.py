@@ -87,7 +87,7 @@ def _log_mean(d: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     e, more = _exp_and_excess(jnp.minimum(d, 2 * s) - shift)
     total = jnp.where(far, a * exp(-s), a) + b * e
     y = _log_of_sum(total, jnp.where(far, total - 1, b * more))[0] + (shift + jnp.maximum(d - 2 * s, 0))
-    return jnp.where(b == 0, 0, y)
+    return jnp.where(b == 0, 0, jnp.where(a == 0, d, y))
 
 
 @core
@@ -175,8 +175,12 @@ def _js(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
 
 @core
 def _js_in_weight(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
-    """p phi(u) - q phi(v) = p log(p / m) - q log(q / m) - p + q"""
-    first, second, *_ = _to_mixture(log_p, log_q, b)
+    """p phi(u) - q phi(v) = p log(p / m) - q log(q / m) - p + q. Of a mixture that is l alone, log f = log(l / h) is
+    known where f is flushed."""
+    first, second, w, _ = _to_mixture(log_p, log_q, b)
+    h, apart = jnp.exp(jnp.maximum(log_p, log_q)), jnp.abs(_difference.closed(log_p, log_q))
+    flushed = jnp.maximum(apart + float(np.log(jnp.finfo(h.dtype).tiny)), 0)
+    first = first + jnp.where(w == 0, _times.closed(h, flushed), 0)
     return jnp.where(log_p > log_q, first - second, second - first)
 
 

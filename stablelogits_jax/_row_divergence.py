@@ -10,17 +10,16 @@ differences of log q and log p, each of which is near -log n for a large T, have
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax import _rows, _stats
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _exp_and_excess, _log_of_sum, _phi_over_square
-from stablelogits_jax._core import masked, wide
-from stablelogits_jax._double_float import Pair, two_sum
+from stablelogits_jax._core import masked, moved, wide
+from stablelogits_jax._double_float import Pair, at_most, two_sum
 from stablelogits_jax._row_sums import inner
 
 # d = x - t about a mean -------------------------------------------------------------------------------------------
@@ -52,12 +51,8 @@ def _centred(x: jax.Array, t: jax.Array, weights: jax.Array) -> jax.Array:
 def _centred_jvp(primals: tuple, tangents: tuple) -> tuple:
     """The weights are constants: whoever lets them move knows that no constant of the row counts."""
     c, weights = _centred(*primals), primals[2]
-    (x_dot, t_dot, _), d_dot = tangents, jnp.zeros_like(c)
-    if not isinstance(x_dot, SymbolicZero):
-        d_dot += x_dot
-    if not isinstance(t_dot, SymbolicZero):
-        d_dot -= t_dot
-    d_dot = jnp.where(weights == 0, 0, d_dot)
+    x_dot, t_dot, _ = tangents
+    d_dot = jnp.where(weights == 0, 0, moved(c, (x_dot, lambda dot: dot), (t_dot, lambda dot: -dot)))
     return c, jnp.where(weights == 0, 0, d_dot - jnp.sum(weights * d_dot, -1, keepdims=True))
 
 
@@ -79,12 +74,9 @@ def _tempered_jvp(primals: tuple, tangents: tuple) -> tuple:
     meets z, and not z / T, which may overflow."""
     temperature, (x_dot, temperature_dot) = primals[1], tangents
     z = _tempered(*primals)
-    z_dot = jnp.zeros_like(z)
-    if not isinstance(x_dot, SymbolicZero):
-        z_dot += as_type(x_dot, z.dtype) / temperature
-    if not isinstance(temperature_dot, SymbolicZero):
-        z_dot -= _present(z) * (temperature_dot / temperature)
-    return z, z_dot
+    by_logits = x_dot, lambda dot: as_type(dot, z.dtype) / temperature
+    by_temperature = temperature_dot, lambda dot: -(_present(z) * (dot / temperature))
+    return z, moved(z, by_logits, by_temperature)
 
 
 def _present(z: jax.Array) -> jax.Array:
@@ -131,12 +123,14 @@ def _parts(x: jax.Array, t: jax.Array, temperature: jax.Array) -> _Parts:
     u = m * inverse
     log_ratio, rest = _log_of_sum(ratio, u)
     e = d - jnp.where(jnp.abs(u) < 0.5, m - temperature * rest, temperature * log_ratio)
+    e = at_most(float(jnp.finfo(e.dtype).max), e)  # of a class that q has
     return _Parts(p, q * (total / of_q), e, e * inverse, temperature, of_p)
 
 
 def _shifted(x: jax.Array) -> Pair:
-    """x - top in two parts, the second 0 beside infinities."""
+    """x - top in two parts, the second 0 beside infinities. Under a top of +inf all that is finite is absent."""
     top = jnp.max(x, -1, keepdims=True, initial=-jnp.inf)
+    x = jnp.where(jnp.isinf(top) & (x < top), -jnp.inf, x)
     x, top, zero = _stats._fenced(x, top)
     head, tail = two_sum(x, -top)
     return Pair(jnp.minimum(head, zero), jnp.where(jnp.isnan(tail), 0, tail))
@@ -146,8 +140,8 @@ def _shifted(x: jax.Array) -> Pair:
 def _divergence(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     """T^2 sum p phi(c)"""
     p, q, e, c, temperature, total = _parts(x, t, temperature)
-    far = temperature * (temperature * (q - p) - jnp.where(p == 0, 0, p * e))
-    parts = jnp.where(jnp.abs(c) < 1, p * (e * (e * _phi_over_square(c))), far)
+    of_p = jnp.where(p == 0, 0, p * e)
+    parts = jnp.where(jnp.abs(c) < 1, of_p * (e * _phi_over_square(c)), temperature * (temperature * (q - p) - of_p))
     return (jnp.sum(parts, -1, keepdims=True) / total)[..., 0]
 
 
@@ -165,14 +159,14 @@ def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
     x_dot, t_dot, temperature_dot = tangents
     x = masked(x, ~jnp.all(t == -jnp.inf, -1, keepdims=True), -jnp.inf)
     g = _excess(*primals)
-    g_dot = jnp.zeros_like(g)
-    for sign, a, a_dot in ((1, x, x_dot), (-1, t, t_dot)):
+
+    def of(a: jax.Array, a_dot: Any) -> jax.Array:
         z = _tempered(a, temperature)
-        if not isinstance(a_dot, SymbolicZero):
-            g_dot += sign * _softmax_slope(z, as_type(a_dot, z.dtype))
-        if not isinstance(temperature_dot, SymbolicZero):
-            g_dot += sign * temperature_dot * (_rows.softmax(z) - _softmax_slope(z, _present(z)))
-    return g, g_dot
+        by_logits = a_dot, lambda dot: _softmax_slope(z, as_type(dot, z.dtype))
+        by_temperature = temperature_dot, lambda dot: dot * (_rows.softmax(z) - _softmax_slope(z, _present(z)))
+        return moved(g, by_logits, by_temperature)
+
+    return g, of(x, x_dot) - of(t, t_dot)
 
 
 def _softmax_slope(z: jax.Array, z_dot: jax.Array) -> jax.Array:
@@ -181,17 +175,21 @@ def _softmax_slope(z: jax.Array, z_dot: jax.Array) -> jax.Array:
 
 def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     """p e, the slope of p along d. Classes of +inf compare as equal finite ones, beside which no other has a weight.
-    Where d may be beyond the largest float, or its distance from the mean, an eighth of both is taken."""
+    Where d may be beyond the largest float, or its distance from the mean, an eighth of both is taken. A class that q
+    alone lacks is to lose all of its share, infinitely, and the others are to have it."""
     z = _tempered(t, temperature)
+    p, top = jax.lax.stop_gradient((_rows.softmax(z), jnp.max(x, -1, keepdims=True)))
+    lacking = (p > 0) & jnp.where(top == jnp.inf, x < top, (x == -jnp.inf) & ~jnp.isnan(top))
+    limit = jnp.where((p == 0) | (p == 1) | (top == -jnp.inf), 0, jnp.where(lacking, -jnp.inf, jnp.inf))
     x, t = wide(x), wide(t)
-    above = t == jnp.inf
-    x, t = masked(x, ~(above & (x == jnp.inf)), 0), masked(t, ~above, 0)
+    x = jnp.where(top == jnp.inf, jnp.where(x == jnp.inf, 0, -jnp.inf), x)
+    t = masked(t, t < jnp.inf, 0)
     largest = float(jnp.finfo(x.dtype).max)
     huge = jnp.any((largest / 8 < jnp.maximum(_size(x), _size(t))), -1, keepdims=True)
     part = jnp.where(huge, jnp.asarray(0.125, x.dtype), 1)
-    e = _centred(part * x, part * t, jax.lax.stop_gradient(_rows.softmax(z)))
-    e = jnp.where(huge & jnp.isfinite(e), jnp.clip(e, -largest / 8, largest / 8), e) / part
-    return _softmax_slope(z, e)
+    e = _centred(part * x, part * t, p)
+    e = jnp.where(huge & jnp.isfinite(e), jnp.clip(e, -largest / 8, largest / 8), e)
+    return jnp.where(jnp.any(lacking, -1, keepdims=True), limit, _softmax_slope(z, e) / part)
 
 
 def _size(x: jax.Array) -> jax.Array:
@@ -204,16 +202,16 @@ def _divergence_jvp(primals: tuple, tangents: tuple) -> tuple:
     x, t, temperature = primals
     x_dot, t_dot, temperature_dot = tangents
     y = _divergence(*primals)
-    y_dot = jnp.zeros_like(y)
-    if not isinstance(x_dot, SymbolicZero):
-        y_dot += inner(_excess(*primals), x_dot)
-    if not isinstance(t_dot, SymbolicZero):
-        y_dot -= inner(_pull(*primals), t_dot)
-    if not isinstance(temperature_dot, SymbolicZero):
+
+    def in_temperature(dot: jax.Array) -> jax.Array:
         z_x, z_t = (_present(_tempered(a, temperature)) for a in (x, t))
-        moved = inner(_excess(*primals), z_x) - inner(_pull(*primals), z_t)
-        y_dot += (2 * y / temperature[..., 0] - moved) * temperature_dot[..., 0]
-    return y, y_dot
+        by_logits = inner(_excess(*primals), z_x) - inner(_pull(*primals), z_t)
+        of_y = y / temperature[..., 0]
+        return (of_y + (of_y - by_logits)) * dot[..., 0]
+
+    by_logits = x_dot, lambda dot: inner(_excess(*primals), dot)
+    by_teacher = t_dot, lambda dot: -inner(_pull(*primals), dot)
+    return y, moved(y, by_logits, by_teacher, (temperature_dot, in_temperature))
 
 
 def divergence(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:

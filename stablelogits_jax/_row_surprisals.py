@@ -9,11 +9,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax import _rows
 from stablelogits_jax._bivariate import _times
-from stablelogits_jax._core import recomputed
+from stablelogits_jax._core import moved, recomputed
 from stablelogits_jax._cross_entropy import Found, chances, found, found_for_value, linear_excess
 from stablelogits_jax._double_float import written
 from stablelogits_jax._row_sums import sums
@@ -71,17 +70,20 @@ def _sum_of(h: Modulation) -> Callable:
         x, y, number, of = primals
         x_dot, y_dot, number_dot, _ = tangents
         s = _surprisals(x, of)
-        z, z_dot = y * h.slope(s, number), jnp.zeros_like(s)
-        if not isinstance(y_dot, SymbolicZero):
-            z_dot += _present(s, y, h.slope(s, number) * y_dot)
-        if not isinstance(number_dot, SymbolicZero):
-            moved = jax.jvp(lambda number: h.slope(s, number), (number,), (number_dot,))[1]
-            z_dot += _present(s, y, y * moved)
-        if not isinstance(x_dot, SymbolicZero):
-            s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), (x_dot,))[1]
+
+        def in_labels(dot: jax.Array) -> jax.Array:
+            return _present(s, y, h.slope(s, number) * dot)
+
+        def in_number(dot: jax.Array) -> jax.Array:
+            return _present(s, y, y * jax.jvp(lambda number: h.slope(s, number), (number,), (dot,))[1])
+
+        def in_logits(dot: jax.Array) -> jax.Array:
+            s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), (dot,))[1]
             bend = jax.jvp(lambda s: h.slope(s, number), (s,), (jnp.ones_like(s),))[1]
-            z_dot += of.stats.sum(z) * (_rows._softmax(x, of.stats) * s_dot)
-            z_dot += y * jnp.where(s == 0, 0, bend) * s_dot
+            in_sum = of.stats.sum(y * h.slope(s, number)) * (_rows._softmax(x, of.stats) * s_dot)
+            return in_sum + y * jnp.where(s == 0, 0, bend) * s_dot
+
+        z_dot = moved(s, (y_dot, in_labels), (number_dot, in_number), (x_dot, in_logits))
         return slope(*primals), linear_excess(x, z_dot, of.stats)
 
     def values(x: jax.Array, number: jax.Array, of: Found) -> jax.Array:
@@ -108,9 +110,8 @@ def _sum_of(h: Modulation) -> Callable:
 
     @partial(loss.defjvp, symbolic_zeros=True)
     def loss_jvp(primals: tuple, tangents: tuple) -> tuple:
-        value, moves = loss(*primals), zip((in_logits, in_labels, in_number), tangents, strict=False)
-        moved = (move(*primals, t) for move, t in moves if not isinstance(t, SymbolicZero))
-        return value, sum(moved, jnp.zeros_like(value))
+        value, slopes = loss(*primals), (partial(f, *primals) for f in (in_logits, in_labels, in_number))
+        return value, moved(value, *zip(tangents, slopes, strict=False))
 
     return with_stats(loss, found_for_value, found)
 

@@ -4,11 +4,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
-from stablelogits_jax._core import core, define_slopes, recomputed
+from stablelogits_jax._core import core, define_slopes, moved, recomputed
 from stablelogits_jax._double_float import halves
 from stablelogits_jax._stats import Stats, _shift, exponentials, kept, with_stats
 
@@ -161,12 +160,7 @@ def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
         return of.inner(_of_share(factor[..., None], _softmax(x, of)), x_dot)
 
     loss = _z_loss(*primals)
-    loss_dot = jnp.zeros_like(loss)
-    if not isinstance(x_dot, SymbolicZero):
-        loss_dot += in_logits(x, z, of, x_dot)
-    if not isinstance(z_dot, SymbolicZero):
-        loss_dot += z_dot * _logsumexp(x, of) ** 2
-    return loss, loss_dot
+    return loss, moved(loss, (x_dot, partial(in_logits, x, z, of)), (z_dot, lambda dot: dot * _logsumexp(x, of) ** 2))
 
 
 z_loss = with_stats(_z_loss)

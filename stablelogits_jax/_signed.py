@@ -8,7 +8,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax._bivariate import _difference, _logsubexp
 from stablelogits_jax._checks import as_type, compute_type
-from stablelogits_jax._core import recomputed
+from stablelogits_jax._core import moved, recomputed
 from stablelogits_jax._row_sums import inner, row_sum
 from stablelogits_jax._rows import logsumexp
 from stablelogits_jax._stats import _shift
@@ -54,9 +54,9 @@ def _signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]
 @jax.custom_jvp
 @jax.jit
 def _per_factor(x: jax.Array, b: jax.Array) -> jax.Array:
-    """sign exp(x - y), the slope of y = log|sum b exp(x)| in a factor, and p = b times that in x; 0 if all b are."""
+    """sign exp(x - y), the slope of y = log|sum b exp(x)| in a factor, and p = b times that in x; 0 beside no term."""
     y, sign = _signed_logsumexp(x, b)
-    nothing = jnp.all(b == 0, -1)
+    nothing = jnp.all((b == 0) | (x == -jnp.inf), -1)
     return jnp.where(nothing[..., None], 0, jnp.exp(x - y[..., None]) * sign[..., None])
 
 
@@ -71,12 +71,9 @@ def _share(x: jax.Array, b: jax.Array) -> jax.Array:
 def _signed_logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
     x_dot, b_dot = tangents
     y, sign = _signed_logsumexp(*primals)
-    y_dot = jnp.zeros_like(y)
-    if not isinstance(x_dot, SymbolicZero):
-        y_dot += inner(_share(*primals), x_dot)
-    if not isinstance(b_dot, SymbolicZero):
-        y_dot += inner(_per_factor(*primals), b_dot)
-    return (y, sign), (y_dot, jnp.zeros_like(sign))
+    by_logits = x_dot, lambda dot: inner(_share(*primals), dot)
+    by_factors = b_dot, lambda dot: inner(_per_factor(*primals), dot)
+    return (y, sign), (moved(y, by_logits, by_factors), jnp.zeros_like(sign))
 
 
 def _moves(primals: tuple, tangents: tuple) -> tuple[jax.Array, ...]:

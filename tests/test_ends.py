@@ -46,6 +46,14 @@ def generalized_kl(log_q, t):
     return sl.generalized_kl_divergence(log_q[None], t[None])
 
 
+def js(log_q, log_p, b):
+    return sl.js_divergence(log_q[None], log_p[None], beta=b)
+
+
+def capped(x, cap):
+    return sl.softmax_cross_entropy_with_integer_labels(jnp.stack([x, 0 * x]), 1, soft_cap=cap)
+
+
 def binary(x, y, s, w):
     return sl.sigmoid_binary_cross_entropy(x, y, label_smoothing=s, pos_weight=w)
 
@@ -79,6 +87,8 @@ ENDS = {
         (0.25, 0),
     ),
     "an infinite measure": (generalized_kl, (0, inf), inf, (-inf, inf), (1, 0)),
+    "a mixture that is the smaller one": (js, (0, -88, 1), 0, (0, 0, -87), (0, 0, -1.6516363e38)),
+    "a cap whose inverse is subnormal": (capped, (1e38, 3e38), 9.645382e37, (0.8966296, 0.0226362), (0, 0)),
     "a target that is hit": (ipo, (-1, -3, 0.25), 0, (0, 0, 0), (2, 2, 128)),
 }
 

@@ -46,6 +46,15 @@ TABLE = {
         (first(sl.log_softmax), (-INF,) * 3, -INF, ZERO),
         (sl.entropy_from_logits, (-INF,) * 3, 0, ZERO),
     ],
+    "no term present": [
+        (lambda x: sl.logsumexp(x, b=jnp.array([2, -1, 0], x.dtype)), (-INF, -INF, 88), -INF, ZERO),
+    ],
+    "teacher has a class that the student lacks": [
+        (lambda t: sl.kl_from_logits(t, jnp.array([0, -INF, 0], t.dtype)), (1, 2, -INF), INF, (-INF, INF, 0)),
+        (lambda t: sl.distillation_loss(jnp.array([0, 1, INF], t.dtype), t), (1, 2, 1), INF, (INF, INF, -INF)),
+        (lambda t: sl.distillation_loss(jnp.full(3, -INF, t.dtype), t), (1, 2, 1), INF, ZERO),
+        (lambda t: sl.distillation_loss(jnp.array([0, -INF, NAN], t.dtype), t), (1, 2, 1), NAN, (NAN,) * 3),
+    ],
     "where all False": [
         (lambda x: sl.logsumexp(x, where=NONE), (1, NAN, INF), -INF, ZERO),
         (lambda x: sl.softmax(x, where=NONE)[1], (1, NAN, INF), 0, ZERO),
@@ -140,4 +149,5 @@ def test_row(row, i, kind):
         got, reverse, forward = run(everything)(x)
         assert_close(got, value, 2, row)
         assert_close(reverse, gradient, 4, f"{row}: slope in reverse mode")
-        assert_close(forward.reshape(x.shape), gradient, 4, f"{row}: slope in forward mode")
+        if not np.isinf(gradient).any():  # beside a tangent of 0
+            assert_close(forward.reshape(x.shape), gradient, 4, f"{row}: slope in forward mode")

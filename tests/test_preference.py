@@ -136,6 +136,16 @@ def float32(numbers):
     return [np.float32(a) for a in numbers]
 
 
+@pytest.mark.parametrize("none", [(True, False), (False, True), (True, True)])
+def test_an_answer_that_policy_and_reference_rule_out(none):
+    """It counts for neither, as if both gave it any one log-probability."""
+    c, r = (-jnp.inf if out else p for out, p in zip(none, (-3.0, -2.0), strict=True))
+    p, q = (-jnp.inf if out else p for out, p in zip(none, (-4.0, -5.0), strict=True))
+    h = (0 if none[0] else 1.0) - (0 if none[1] else 3.0)
+    np.testing.assert_allclose(sl.dpo_loss(c, r, p, q), np.log1p(np.exp(-0.1 * h)), rtol=1e-6)
+    np.testing.assert_allclose(sl.ipo_loss(c, r, p, q), (h - 5) ** 2, rtol=1e-6)
+
+
 @given(st.tuples(far, far, far, far) | answers)
 def test_the_lead_is_rounded_once(logps):
     c, r, p, q = map(Fraction, logps)
