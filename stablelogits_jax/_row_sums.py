@@ -11,7 +11,7 @@ from stablelogits_jax._double_float import exact, plus, written
 
 PARTS, PART = (8, 4, 2), 1024  # how many parts a row is cut into, and what they have at least
 SHORT = 10  # numbers, whose sum XLA:CPU writes out
-PIECES, LANES = 8, 8
+STREAMS, LANES = 8, 8  # that one loop reads: the processor fetches no more of a few pages before they are asked for
 
 
 def _parts(x: jax.Array) -> jax.Array:
@@ -59,10 +59,10 @@ def inner(slope: jax.Array, t: jax.Array) -> jax.Array:
 def sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array] = (), costly: bool = False) -> Any:
     """The sums, [..., 1], of what f(*rows, *numbers) gives, an array or several; the numbers are of the row, [..., 1].
 
-    On a CPU of pieces of the rows, added in pairs as arrays, in one loop that writes out an eighth of them: XLA's own
-    sum of fewer than 2048 numbers adds one after another there, and rounds all alike if they are; and it writes out
-    whatever is selected of what it sums. What is left of a row is added in pieces too; of a costly f it is written out
-    first, as XLA does not vectorize what is padded. There is no transpose that is fast."""
+    On a CPU of pieces of the rows, added in pairs as arrays, in one loop that writes out one of them: XLA's own sum of
+    fewer than 2048 numbers adds one after another there, and rounds all alike if they are; and it writes out whatever
+    is selected of what it sums. What is left of a row is added in pieces too; of a costly f it is written out first, as
+    XLA does not vectorize what is padded. There is no transpose that is fast."""
 
     def whole(rows: Sequence[jax.Array], numbers: Sequence[jax.Array]) -> Any:
         return jax.tree.map(lambda x: jnp.sum(x, -1, keepdims=True), f(*rows, *numbers))
@@ -81,7 +81,7 @@ def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array], 
     n = rows[0].shape[-1]
     if not isinstance(n, int) or n == 0:
         return jax.tree.map(lambda x: jnp.sum(x, -1, keepdims=True), f(*rows, *numbers))
-    width = _width(n)
+    width = _width(n, STREAMS // len(rows))
     ends = range(width, n + 1, width)
     terms = [f(*(x[..., end - width : end] for x in rows), *numbers) for end in ends]
     of_pieces = jax.tree.map(lambda *terms: _sum_of_pieces(_added(list(terms))), *terms)
@@ -91,15 +91,15 @@ def _sums(f: Callable, rows: Sequence[jax.Array], numbers: Sequence[jax.Array], 
     return jax.tree.map(lambda s, x: s + _sum_of_pieces(written(x) if costly else x), of_pieces, rest)
 
 
-def _width(n: int) -> int:
-    return LANES * max(1, n // (PIECES * LANES)) if n > 2 * LANES else 1
+def _width(n: int, pieces: int) -> int:
+    return LANES * max(1, n // (pieces * LANES)) if n > 2 * LANES else 1
 
 
 def _sum_of_pieces(x: jax.Array) -> jax.Array:
     """The last additions round most, and so are of pairs. XLA:CPU would make them again for each class of what follows
     if they were not written out."""
     while x.shape[-1] > 2 * LANES:
-        width = _width(x.shape[-1])
+        width = _width(x.shape[-1], STREAMS)
         x = _added([x[..., start : start + width] for start in range(0, x.shape[-1], width)])
     terms = [exact(x[..., i : i + 1]) for i in range(x.shape[-1])]
     while len(terms) > 1:
