@@ -172,7 +172,7 @@ def _soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
     square = near * near
     c = polynomial(TANH[u.dtype.itemsize == 8], square).rounded()
     y = jnp.where(a < TANH_NEAR, near + near * (square * c), (1 - e) / (1 + e))
-    small = (a < jnp.finfo(u.dtype).eps) | (x == -jnp.inf)
+    small = ~(a >= jnp.finfo(u.dtype).eps) | (x == -jnp.inf)  # or not a number, of infinities
     return jnp.where(small, x, cap * jnp.where(u < 0, -y, y))
 
 

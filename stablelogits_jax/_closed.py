@@ -88,7 +88,8 @@ def _expm1_by_series(d: jax.Array) -> jax.Array:
 
 def _exp_and_excess(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """exp(x), and exp(x) - 1. exp(x) = 2^k (1 + r + r^2 c(r)) with x = k log 2 + r; in one loop with
-    what is made of it, which XLA:CPU's own exponential is not, and 0 where 2^k is subnormal."""
+    what is made of it, which XLA:CPU's own exponential is not, and 0 where 2^k is subnormal: 2^k y may be, and is
+    not added to 2^k."""
     info, square = jnp.finfo(x.dtype), EXP_SQUARE[x.dtype.itemsize == 8]
     x = at_most((info.maxexp + 0.4) * float(LN_2), at_least((info.minexp - 1) * float(LN_2), x))
     k = at_most(info.maxexp - 1, jnp.round(x * (1 / float(LN_2))))
@@ -96,7 +97,7 @@ def _exp_and_excess(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     y = r + r * r * _horner(square, r)
     bits = jnp.dtype(f"int{info.bits}")
     scale = jax.lax.bitcast_convert_type((k.astype(bits) + (info.maxexp - 1)) << info.nmant, x.dtype)
-    return scale + scale * y, (scale - 1) + scale * y
+    return scale * (1 + y), (scale - 1) + scale * y
 
 
 def _log_of_sum(f: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:

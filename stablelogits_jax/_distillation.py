@@ -42,8 +42,8 @@ def distillation_loss(
         Losses in [0, inf], in nats, of the logits' shape without the axes, float32 for 16-bit logits. The slope is
         T (softmax(x / T) - softmax(t / T)) in the logits.
         Limits: classes absent (-inf) from the teacher add 0, also where all are; +inf where the teacher has a class
-        that the student lacks, with infinite slopes in the teacher's logits and NaN in T; NaN where an unmasked logit
-        is.
+        that the student lacks, with infinite slopes in the teacher's logits and an infinite one or NaN in T; NaN
+        where an unmasked logit is.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.

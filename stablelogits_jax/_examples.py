@@ -101,7 +101,6 @@ def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights:
         lost, y = (y > 0) & ~of.mask, masked(jnp.broadcast_to(y, x.shape), of.mask, 0)
     if not _checks.is_number(label_smoothing, 0):
         s = option(of, "label_smoothing", label_smoothing, high=1)[..., None]
-        y = jnp.where(s < 1, y, jax.lax.stop_gradient(y))  # an infinite loss has no part in a label of no weight
         y = _mixed(y, s, uniform(x, of.mask, of.axis_name))
     if weights is not None:
         y = _class_weights(of, weights) * y

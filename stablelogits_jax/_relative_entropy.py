@@ -128,12 +128,25 @@ def _contrast(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
     """(p - q) / m = exp(-u) - exp(-v), of which the larger is factored out."""
     d = _difference.closed(log_p, log_q)
     log_ratio = jnp.minimum(_log_over_first.closed(log_p, log_q, b), _log_over_second.closed(log_p, log_q, b))
-    return -jnp.sign(d) * _expm1_by_series(-jnp.abs(d)) * jnp.exp(-log_ratio)
+    return -jnp.sign(d) * _expm1_by_series(-jnp.abs(d)) * _finite_exp(-log_ratio)
+
+
+def _finite_exp(x: jax.Array) -> jax.Array:
+    """exp(x), at most the largest float: of a mixture that is the smaller one alone, beside a weight of 0."""
+    return jnp.exp(jnp.minimum(x, float(np.log(jnp.finfo(x.dtype).max)) - 1e-5))
 
 
 def _product(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
     """p q / m^2"""
-    return jnp.exp(-(_log_over_first(log_p, log_q, b) + _log_over_second(log_p, log_q, b)))
+    return _finite_exp(-(_log_over_first(log_p, log_q, b) + _log_over_second(log_p, log_q, b)))
+
+
+@core
+def _square_over_mixture(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """(p - q)^2 / m, in one exponential, of which the larger is factored out."""
+    log_ratio = jnp.minimum(_log_over_first.closed(log_p, log_q, b), _log_over_second.closed(log_p, log_q, b))
+    gap = _expm1_by_series(-jnp.abs(_difference.closed(log_p, log_q)))
+    return gap * gap * jnp.exp(jnp.maximum(log_p, log_q) - log_ratio)
 
 
 def _of_shares(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
@@ -198,8 +211,20 @@ define_slopes(  # -p (u + b (p - q) / m), q (v - (1 - b) (p - q) / m), -(p - q)^
     lambda log_p, log_q, b: _times(
         jnp.exp(log_q), _log_over_second(log_p, log_q, b) - _times(1 - b, _contrast(log_p, log_q, b))
     ),
-    lambda log_p, log_q, b: -_times(jnp.exp(log_p) - jnp.exp(log_q), _contrast(log_p, log_q, b)),
+    lambda *x: -_square_over_mixture(*x),
 )
+define_slopes(
+    _square_over_mixture,
+    lambda log_p, log_q, b: _square_slope(log_p, log_q, b),
+    lambda log_p, log_q, b: _square_slope(log_q, log_p, 1 - b),
+    lambda *x: -_times(_square_over_mixture(*x), _contrast(*x)),
+)
+
+
+def _square_slope(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
+    """p (p - q) / m (2 - b (p - q) / m), in log p; in log q it is the same of q and p."""
+    contrast = _contrast(log_p, log_q, b)
+    return _times(jnp.exp(log_p), _times(contrast, 2 - _times(b, contrast)))
 
 
 # Two logits -------------------------------------------------------------------------------------------------------

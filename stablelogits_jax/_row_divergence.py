@@ -123,7 +123,7 @@ def _parts(x: jax.Array, t: jax.Array, temperature: jax.Array) -> _Parts:
     u = m * inverse
     log_ratio, rest = _log_of_sum(ratio, u)
     e = d - jnp.where(jnp.abs(u) < 0.5, m - temperature * rest, temperature * log_ratio)
-    e = at_most(float(jnp.finfo(e.dtype).max), e)  # of a class that q has
+    e = at_most(float(jnp.finfo(e.dtype).max), e)  # which is -inf alone where it is infinite: of a class that q lacks
     return _Parts(p, q * (total / of_q), e, e * inverse, temperature, of_p)
 
 
@@ -176,11 +176,13 @@ def _softmax_slope(z: jax.Array, z_dot: jax.Array) -> jax.Array:
 def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     """p e, the slope of p along d. Classes of +inf compare as equal finite ones, beside which no other has a weight.
     Where d may be beyond the largest float, or its distance from the mean, an eighth of both is taken. A class that q
-    alone lacks is to lose all of its share, infinitely, and the others are to have it."""
+    lacks is to lose all of its share, infinitely, and the others are to have it, if there are any."""
     z = _tempered(t, temperature)
     p, top = jax.lax.stop_gradient((_rows.softmax(z), jnp.max(x, -1, keepdims=True)))
     lacking = (p > 0) & jnp.where(top == jnp.inf, x < top, (x == -jnp.inf) & ~jnp.isnan(top))
-    limit = jnp.where((p == 0) | (p == 1) | (top == -jnp.inf), 0, jnp.where(lacking, -jnp.inf, jnp.inf))
+    others = (p > 0) & ~lacking
+    limit = jnp.where(lacking, -jnp.inf, jnp.where(others, jnp.inf, 0))
+    limit = jnp.where(jnp.any(others, -1, keepdims=True), limit, 0)
     x, t = wide(x), wide(t)
     x = jnp.where(top == jnp.inf, jnp.where(x == jnp.inf, 0, -jnp.inf), x)
     t = masked(t, t < jnp.inf, 0)

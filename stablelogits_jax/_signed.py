@@ -56,7 +56,7 @@ def _signed_logsumexp(x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]
 def _per_factor(x: jax.Array, b: jax.Array) -> jax.Array:
     """sign exp(x - y), the slope of y = log|sum b exp(x)| in a factor, and p = b times that in x; 0 beside no term."""
     y, sign = _signed_logsumexp(x, b)
-    nothing = jnp.all((b == 0) | (x == -jnp.inf), -1)
+    nothing = jnp.all((b == 0) | ((x == -jnp.inf) & ~jnp.isnan(b)), -1)
     return jnp.where(nothing[..., None], 0, jnp.exp(x - y[..., None]) * sign[..., None])
 
 

@@ -1,7 +1,7 @@
 """Inputs that were once wrong, found by search: each beside what is right there."""
 
 from functools import partial
-from math import inf, log, nan
+from math import exp, inf, log, nan
 
 import jax
 import jax.numpy as jnp
@@ -43,29 +43,6 @@ WEIGHTED = (
 )
 SURE = A([120.0, 0.0])
 TWO_PAIRS = jnp.eye(2)
-ORDERED = {  # value, slope in the logit, slopes in the cutpoints: an infinite cutpoint is beyond every logit
-    "nothing below the first": ((0.0, 0, (-inf, 1.0)), (inf, 1, -1, 0)),
-    "nothing above the last": ((0.0, 2, (-1.0, inf)), (inf, -1, 0, 1)),
-    "nothing between equal ones": ((inf, 1, (inf, inf)), (inf, -1, 1, 0)),
-    "all between infinite ones": ((-inf, 1, (-inf, inf)), (0, 0, 0, 0)),
-    "an infinite logit below an infinite cutpoint": ((inf, 1, (-1.0, inf)), (0, 0, 0, 0)),
-    "an infinite logit and none above": ((inf, 2, (-1.0, inf)), (inf, -1, 0, 1)),
-    "no such class": ((0.3, -1, (-1.0, 1.0)), (nan, nan, nan, 0)),
-    "one class too many": ((0.3, 3, (-1.0, 1.0)), (nan, nan, 0, nan)),
-    "a NaN beside an infinite cutpoint": ((nan, 0, (-inf, 1.0)), (nan, nan, nan, 0)),
-    "a NaN between equal cutpoints": ((nan, 1, (1.0, 1.0)), (nan, nan, nan, nan)),
-    "decreasing cutpoints": ((0.0, 1, (2.0, 1.0)), (nan, nan, nan, nan)),
-    "a distance that overflows": ((3e38, 1, (-3e38, 1.0)), (3e38, 1, 0, -1)),
-}
-
-
-@pytest.mark.parametrize("name", ORDERED)
-def test_ends_of_an_order(name):
-    (x, label, cutpoints), wanted = ORDERED[name]
-    f = jax.jit(jax.value_and_grad(sl.ordinal_cross_entropy, (0, 2)))
-    loss, (in_x, in_cutpoints) = f(x, label, A(cutpoints))
-    np.testing.assert_allclose(np.hstack([loss, in_x, in_cutpoints]), wanted, rtol=1e-6)
-
 
 CORNERS = {
     "a target of 0 and its prediction": (
@@ -83,6 +60,20 @@ CORNERS = {
         ),
         0,
     ),
+    "a mixture that is the smaller one, in every derivative": (
+        lambda: hessian(lambda v: js(v[:1], v[1:2], v[2]))(A([-60.0, -160.0, 1.0])),
+        [[0, 0, -100 * exp(-60)], [0, 0, 0], [-100 * exp(-60), 0, -exp(40)]],
+    ),
+    "a class of nearly the least normal probability": (
+        lambda: grad(hot)(A([0.0, -86.5]), A([0.0, -300.0]), 1.0)[1],
+        exp(-86.5),
+    ),
+    "the labels beside a smoothing of 1": (
+        lambda: jax.jacfwd(grad(lambda y, s: DENSE(X, y, label_smoothing=s)), 1)(T, 1.0),
+        sl.log_softmax(X),
+    ),
+    "a factor that is no number": (lambda: grad(lambda b: in_factors(b, (-inf, -inf)))(A([nan, 1.0])), nan),
+    "no cap": (lambda: INTEGER(A([1.0, inf]), 1, soft_cap=inf), 0),
     "a small beta": (lambda: sl.js_divergence(A([-1.0]), A([0.0]), beta=1e-9), 1e-9 * np.exp(-1)),
     "the slope at a beta of 0": (
         lambda: grad(lambda b: sl.js_divergence(A([-1.0]), A([0.0]), beta=b))(0.0),

@@ -1,7 +1,7 @@
 """The losses at the ends of what their inputs and options may be, in value, slope and curvature of each argument."""
 
 from itertools import product
-from math import inf, log
+from math import inf, log, nan
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +118,30 @@ def test_end(name):
         got = run(everything(f, len(args)))(*args)
         for a, wanted in zip(got, (value, slopes, slopes, curvatures), strict=True):
             np.testing.assert_allclose(a, wanted, rtol=2e-6, atol=1e-37, err_msg=name)
+
+
+ORDERED = {  # value, slope in the logit, slopes in the cutpoints: an infinite cutpoint is beyond every logit
+    "nothing below the first": ((0.0, 0, (-inf, 1.0)), (inf, 1, -1, 0)),
+    "nothing above the last": ((0.0, 2, (-1.0, inf)), (inf, -1, 0, 1)),
+    "nothing between equal ones": ((inf, 1, (inf, inf)), (inf, -1, 1, 0)),
+    "all between infinite ones": ((-inf, 1, (-inf, inf)), (0, 0, 0, 0)),
+    "an infinite logit below an infinite cutpoint": ((inf, 1, (-1.0, inf)), (0, 0, 0, 0)),
+    "an infinite logit and none above": ((inf, 2, (-1.0, inf)), (inf, -1, 0, 1)),
+    "no such class": ((0.3, -1, (-1.0, 1.0)), (nan, nan, nan, 0)),
+    "one class too many": ((0.3, 3, (-1.0, 1.0)), (nan, nan, 0, nan)),
+    "a NaN beside an infinite cutpoint": ((nan, 0, (-inf, 1.0)), (nan, nan, nan, 0)),
+    "a NaN between equal cutpoints": ((nan, 1, (1.0, 1.0)), (nan, nan, nan, nan)),
+    "decreasing cutpoints": ((0.0, 1, (2.0, 1.0)), (nan, nan, nan, nan)),
+    "a distance that overflows": ((3e38, 1, (-3e38, 1.0)), (3e38, 1, 0, -1)),
+}
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_ends_of_an_order(name):
+    (x, label, cutpoints), wanted = ORDERED[name]
+    f = jax.jit(jax.value_and_grad(sl.ordinal_cross_entropy, (0, 2)))
+    loss, (in_x, in_cutpoints) = f(x, label, jnp.array(cutpoints))
+    np.testing.assert_allclose(np.hstack([loss, in_x, in_cutpoints]), wanted, rtol=1e-6)
 
 
 LOGS = (0.0, -SMALLEST, -1e-10, -1.0, -50.0, -1e20, -LARGEST, -inf)

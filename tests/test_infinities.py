@@ -51,6 +51,8 @@ TABLE = {
     ],
     "teacher has a class that the student lacks": [
         (lambda t: sl.kl_from_logits(t, jnp.array([0, -INF, 0], t.dtype)), (1, 2, -INF), INF, (-INF, INF, 0)),
+        (lambda t: sl.kl_from_logits(t, jnp.array([0, -INF], t.dtype)), (0, 30), INF, (-INF, INF)),
+        (lambda t: sl.kl_from_logits(t, jnp.array([-INF, -INF, 0], t.dtype)), (0, 0, -INF), INF, ZERO),
         (lambda t: sl.distillation_loss(jnp.array([0, 1, INF], t.dtype), t), (1, 2, 1), INF, (INF, INF, -INF)),
         (lambda t: sl.distillation_loss(jnp.full(3, -INF, t.dtype), t), (1, 2, 1), INF, ZERO),
         (lambda t: sl.distillation_loss(jnp.array([0, -INF, NAN], t.dtype), t), (1, 2, 1), NAN, (NAN,) * 3),
