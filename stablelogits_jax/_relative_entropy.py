@@ -143,10 +143,12 @@ def _product(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
 
 @core
 def _square_over_mixture(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:
-    """(p - q)^2 / m, in one exponential, of which the larger is factored out."""
+    """(p - q)^2 / m = (h (1 - l / h)) (1 - l / h) h / m, with h the larger of p and q and l the other. What the last
+    factor is above the largest float is multiplied to h."""
     log_ratio = jnp.minimum(_log_over_first.closed(log_p, log_q, b), _log_over_second.closed(log_p, log_q, b))
+    above = jnp.maximum(-log_ratio - float(np.log(jnp.finfo(log_p.dtype).max)) + 1e-5, 0)
     gap = _expm1_by_series(-jnp.abs(_difference.closed(log_p, log_q)))
-    return gap * gap * jnp.exp(jnp.maximum(log_p, log_q) - log_ratio)
+    return (jnp.exp(jnp.maximum(log_p, log_q)) * jnp.exp(above) * gap) * (gap * _finite_exp(-log_ratio))
 
 
 def _of_shares(log_p: jax.Array, log_q: jax.Array, b: jax.Array) -> jax.Array:

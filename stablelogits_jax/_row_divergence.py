@@ -181,7 +181,7 @@ def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     p, top = jax.lax.stop_gradient((_rows.softmax(z), jnp.max(x, -1, keepdims=True)))
     lacking = (p > 0) & jnp.where(top == jnp.inf, x < top, (x == -jnp.inf) & ~jnp.isnan(top))
     others = (p > 0) & ~lacking
-    limit = jnp.where(lacking, -jnp.inf, jnp.where(others, jnp.inf, 0))
+    limit = jnp.where(lacking, -jnp.inf, jnp.where(others, jnp.inf, jnp.zeros_like(p)))
     limit = jnp.where(jnp.any(others, -1, keepdims=True), limit, 0)
     x, t = wide(x), wide(t)
     x = jnp.where(top == jnp.inf, jnp.where(x == jnp.inf, 0, -jnp.inf), x)

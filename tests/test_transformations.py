@@ -77,7 +77,8 @@ def test_exports_shapes_that_are_not_known(f):
     x = jnp.asarray(np.random.default_rng(8).normal(size=(5, 300)), jnp.float32)
     for g in (f, jax.grad(lambda x: jnp.sum(f(x)))):
         exported = export.export(jax.jit(g))(jax.ShapeDtypeStruct((batch, classes), x.dtype))
-        np.testing.assert_allclose(exported.call(x), g(x), rtol=1e-5, atol=1e-7)
+        wanted = g(x)  # of terms that cancel in one row as large as those of another
+        np.testing.assert_allclose(exported.call(x), wanted, rtol=1e-5, atol=1e-7 * max(1, np.max(np.abs(wanted))))
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

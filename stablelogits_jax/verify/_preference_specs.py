@@ -201,7 +201,7 @@ PREFERENCES = (
             Limit((-inf, -1, -1, -1), inf, (-B, B, B, -B)),
             Limit((-1, -inf, -1, -1), 0, (0, 0, 0, 0)),
             Limit((-inf, -inf, -1, -1), LOG_2, (-B / 2, B / 2, B / 2, -B / 2)),
-            Limit((-inf, -1, -inf, -1), nan),
+            Limit((-inf, -1, -inf, -1), LOG_2, (-B / 2, B / 2, B / 2, -B / 2)),
             Limit((-1, -1, -1, nan), nan, (nan, nan, nan, nan)),
         ),
     ),
@@ -236,7 +236,7 @@ PREFERENCES = (
         limits=(
             Limit((-inf, -1, -1, -1), inf, (-inf, inf, inf, -inf)),
             Limit((-inf, -inf, -1, -1), 25, (-10, 10, 10, -10)),
-            Limit((-1, -inf, -1, -inf), nan),
+            Limit((-1, -inf, -1, -inf), 25, (-10, 10, 10, -10)),
             Limit((-1, -1, nan, -1), nan, (nan, nan, nan, nan)),
         ),
     ),
