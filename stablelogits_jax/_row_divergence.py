@@ -184,7 +184,7 @@ def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     limit = jnp.where(lacking, -jnp.inf, jnp.where(others, jnp.inf, jnp.zeros_like(p)))
     limit = jnp.where(jnp.any(others, -1, keepdims=True), limit, 0)
     x, t = wide(x), wide(t)
-    x = jnp.where(top == jnp.inf, jnp.where(x == jnp.inf, 0, -jnp.inf), x)
+    x = jnp.where(top == jnp.inf, jnp.where(x == jnp.inf, jnp.zeros_like(x), -jnp.inf), x)
     t = masked(t, t < jnp.inf, 0)
     largest = float(jnp.finfo(x.dtype).max)
     huge = jnp.any((largest / 8 < jnp.maximum(_size(x), _size(t))), -1, keepdims=True)
