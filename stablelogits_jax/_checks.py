@@ -223,7 +223,7 @@ def option(
     array = real(function, name, value, dtype)
     if isinstance(value, (int, float, np.number, np.ndarray)):
         values, tiny = np.asarray(value, np.float64), float(jnp.finfo(dtype).tiny)
-        ends = "(]" if positive else "[)" if high == np.inf else "[]"
+        ends = ("(" if positive or low == -np.inf else "[") + ("]" if positive or high < np.inf else ")")
         chex.assert_equal(
             bool(np.all((values >= low) & (values <= high) & (values >= tiny if positive else np.isfinite(values)))),
             True,
@@ -231,6 +231,16 @@ def option(
             exception_type=ValueError,
         )
     return beside(function, name, array, shape)
+
+
+def flag(function: str, name: str, value: Any) -> None:
+    """A boolean that is known while a function is traced."""
+    chex.assert_equal(
+        isinstance(value, (bool, np.bool_)),
+        True,
+        custom_message=f"{function}: {name} must be True or False, got {value!r}",
+        exception_type=TypeError,
+    )
 
 
 def not_split(function: str, axis_name: Any, what: str) -> None:
@@ -265,4 +275,4 @@ def as_array(function: str, name: str, value: Any) -> jax.Array:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:
         came = value if isinstance(value, int) else type(value).__name__
-        raise TypeError(f"{function}: {name} must be an array or a number that fits one, got {came}") from error
+        raise TypeError(f"{function}: {name} must be a number or an array, got {came}") from error

@@ -77,7 +77,7 @@ def info_nce_loss(
     """
     name = "info_nce_loss"
     products, own, pairs = _scores(name, queries, keys, where, axis_name)
-    _checks.not_empty(name, "queries", products, 0)
+    _checks.not_empty(name, "queries", jnp.asarray(queries), 0)
     t = _checks.option(name, "temperature", temperature, (), products.dtype, positive=True).reshape(1, 1)
     if pairs is None:
         return _label.surprisal(_tempered(products, t), own)

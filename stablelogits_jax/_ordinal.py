@@ -45,7 +45,7 @@ def ordinal_cross_entropy(
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, the cutpoints not real, the labels or
             ignore_index not integers, or where is not boolean.
-        ValueError: a shape is another, or there are no cutpoints.
+        ValueError: the labels, where or cutpoints have another shape, or there are no cutpoints.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl

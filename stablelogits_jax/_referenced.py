@@ -45,10 +45,11 @@ def dpo_loss(
     r"""Direct preference optimization, $\ell = -\log \sigma(\beta h)$ with
     $h = (\log p_c - \log p_r) - (\log q_c - \log q_r)$, p of the policy and q of the reference model.
 
-    h is a small difference of four large numbers: what its sums round off is added to it.
+    h is a small difference of four large numbers: what its sums round off is computed, and added to it.
 
     Args:
-        chosen_logps: log-probabilities of the chosen answers by the policy, of any shape.
+        chosen_logps: log-probabilities of the chosen answers by the policy, sums over their tokens without
+            the prompt's, of any shape.
         rejected_logps: of the rejected answers by the policy, of the same shape, as are the next two.
         ref_chosen_logps: of the chosen answers by the reference model.
         ref_rejected_logps: of the rejected answers by the reference model.
@@ -64,7 +65,7 @@ def dpo_loss(
         by 0, and so do policy and reference where an answer has one infinity by both; NaN at NaN.
 
     Raises:
-        TypeError: the log-probabilities are not float64, float32, bfloat16 or float16.
+        TypeError: the log-probabilities are not float64, float32, bfloat16 or float16, or robust is no boolean.
         ValueError: the shapes differ, an option would enlarge them, or a static option is out of range.
 
     Example:
@@ -78,6 +79,7 @@ def dpo_loss(
         Chowdhury et al., [Provably Robust DPO](https://arxiv.org/abs/2403.00409), 2024 (robust).
     """
     name = "dpo_loss"
+    _checks.flag(name, "robust", robust)
     h = _lead_of_policy(name, chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
     b = _checks.option(name, "beta", beta, h.shape, h.dtype)
     half = h.dtype.type(0.5)
@@ -177,13 +179,16 @@ def kto_loss(
     r"""Kahneman-Tversky optimization, $w_d \sigma(\beta (z - h))$ for a desirable answer and
     $w_u \sigma(\beta (h - z))$ for another, with $h = \log p - \log q$ and z the divergence of policy and reference.
 
-    Written as $1 - \sigma$ the loss of a good answer is 0 from 17 on, and its slope $\sigma (1 - \sigma)$ with it.
+    Written as $1 - \sigma$ the loss of a good answer is 0 where $\beta (h - z)$ is above 17, in float32, and so is its
+    slope $\sigma (1 - \sigma)$.
 
     Args:
-        logps: log-probabilities of the answers by the policy, of any shape.
+        logps: log-probabilities of the answers by the policy, sums over their tokens without the prompt's, of any
+            shape.
         ref_logps: of the answers by the reference model, of the same shape.
         desirable: which answers are desirable, booleans of the same shape.
-        kl: z >= 0, mostly one number for a batch. It is differentiated like any option; the paper stops its gradient.
+        kl: z >= 0, mostly one number for a batch: that of mismatched answers, max(mean(log p - log q), 0). It is
+            differentiated like any option; the paper stops its gradient.
         beta: >= 0, how soon a loss or gain saturates.
         desirable_weight: w_d >= 0.
         undesirable_weight: w_u >= 0.

@@ -69,6 +69,11 @@ def mean_without_padding(logits, labels):
     return sum(losses) / len(losses)
 
 
+def mean_weighted_without_padding(logits, labels):
+    kept = [(x, label) for x, label in zip(logits, labels, strict=True) if label != -100]
+    return sum(WEIGHTS[label] * surprisal(x, label) for x, label in kept) / sum(WEIGHTS[label] for _, label in kept)
+
+
 def of_maps(maps, labels):
     """A loss for each pixel; the classes are on the first axis of a map."""
     pixels = ((x, label) for map_, row in zip(maps, labels, strict=True) for *x, label in zip(*map_, row, strict=True))
@@ -123,6 +128,9 @@ TRUTHS = {
         lambda x, label: WEIGHTS[label] * surprisal(x, label)
     ),
     f"sl.masked_mean({INTEGER}(logits, padded, ignore_index=-100), where=padded != -100)": mean_without_padding,
+    f"sl.masked_mean({INTEGER}(logits, padded, ignore_index=-100), where=padded != -100, weights=w[padded])": (
+        mean_weighted_without_padding
+    ),
     "sl.kl_divergence(log_q, targets)": each(kl),
     "sl.kl_divergence(log_q, targets).mean() / log_q.shape[-1]": lambda log_q, targets: (
         sum(each(kl)(log_q, targets)) / sum(len(row) for row in log_q)

@@ -77,7 +77,7 @@ def test_exports_shapes_that_are_not_known(f):
     x = jnp.asarray(np.random.default_rng(8).normal(size=(5, 300)), jnp.float32)
     for g in (f, jax.grad(lambda x: jnp.sum(f(x)))):
         exported = export.export(jax.jit(g))(jax.ShapeDtypeStruct((batch, classes), x.dtype))
-        wanted = g(x)  # of terms that cancel in one row as large as those of another
+        wanted = g(x)  # a row's terms may cancel: to an ulp of what all rows have in size
         np.testing.assert_allclose(exported.call(x), wanted, rtol=1e-5, atol=1e-7 * max(1, np.max(np.abs(wanted))))
 
 
