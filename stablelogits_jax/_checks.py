@@ -18,6 +18,11 @@ Axis = int | Sequence[int] | None
 _FLOATS = tuple(jnp.dtype(t) for t in (jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16))
 
 
+def require(held: bool, message: str, error: type[Exception] = ValueError) -> None:
+    """One line of Chex's, the message its end. Shapes that differ Chex would show as a diff of tuples."""
+    chex.assert_equal(held, True, custom_message=message, exception_type=error)
+
+
 def compute_type(dtype: Any) -> Any:
     """The type that is computed in: float32 for the 16-bit types, the type itself for the others."""
     return jnp.dtype(jnp.float32) if dtype.itemsize == 2 else dtype
@@ -33,11 +38,10 @@ def floating(function: str, **arguments: Any) -> tuple[list[jax.Array], Any]:
     arrays = {name: as_array(function, name, value) for name, value in arguments.items()}
     floats = [array.dtype in _FLOATS for array in arrays.values()]
     for (name, array), is_float in zip(arrays.items(), floats, strict=True):
-        chex.assert_equal(
+        require(
             is_float or (array.weak_type and any(floats)),  # Python's 0 and 1 go with any float
-            True,
-            custom_message=f"{function}: {name} must be float64, float32, bfloat16 or float16, got {array.dtype}",
-            exception_type=TypeError,
+            f"{function}: {name} must be float64, float32, bfloat16 or float16, got {array.dtype}",
+            TypeError,
         )
     dtype = jnp.result_type(*arrays.values())
     return [as_type(array, dtype) for array in arrays.values()], dtype
@@ -69,11 +73,9 @@ def ignored(function: str, labels: Any, ignore_index: Any) -> jax.Array | None:
     dtype = as_array(function, "labels", labels).dtype
     if isinstance(ignore_index, (int, np.integer)) and jnp.issubdtype(dtype, jnp.integer):
         low, high = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
-        chex.assert_equal(
-            low <= ignore_index <= high,
-            True,
-            custom_message=f"{function}: ignore_index must be a number of the labels' type {dtype}, got {ignore_index}",
-            exception_type=ValueError,
+        require(
+            bool(low <= ignore_index <= high),
+            f"{function}: ignore_index must be a number of the labels' type {dtype}, got {ignore_index}",
         )
         if type(ignore_index) is int:
             ignore_index = np.asarray(ignore_index, dtype)  # by itself it would be an int32
@@ -95,12 +97,7 @@ def boolean(function: str, name: str, value: Any, shape: tuple[int, ...] | None 
 
 
 def require_shape(function: str, name: str, got: tuple[int, ...], wanted: tuple[int, ...], hint: str = "") -> None:
-    chex.assert_equal(
-        got,
-        wanted,
-        custom_message=f"{function}: {name} must have shape {wanted}, got {got}{hint}",
-        exception_type=ValueError,
-    )
+    require(got == wanted, f"{function}: {name} must have shape {wanted}, got {got}{hint}")
 
 
 def beside(function: str, name: str, array: jax.Array, shape: tuple[int, ...], hint: str = "") -> jax.Array:
@@ -147,62 +144,41 @@ def axes(function: str, axis: Axis, ndim: int, name: str = "axis") -> tuple[int,
     """`axis` as a tuple of distinct axes, counted from the front; None means all of them."""
     if axis is None:
         return tuple(range(ndim))
-    chex.assert_equal(
-        ndim > 0,
-        True,
-        custom_message=f"{function}: there must be an axis of classes, got a single number with {name} {axis!r}",
-        exception_type=ValueError,
-    )
+    require(ndim > 0, f"{function}: there must be an axis of classes, got a single number with {name} {axis!r}")
     try:
         given = tuple(operator.index(a) for a in (axis if isinstance(axis, Sequence) else (axis,)))
     except TypeError:
         given = ()
     found = {a % ndim for a in given if -ndim <= a < ndim}
-    chex.assert_equal(
-        (len(given) > 0, len(found)),
-        (True, len(given)),
-        custom_message=f"{function}: {name} must be distinct integers in [{-ndim}, {ndim}), got {axis!r}",
-        exception_type=ValueError,
+    require(
+        0 < len(given) == len(found),
+        f"{function}: {name} must be distinct integers in [{-ndim}, {ndim}), got {axis!r}",
     )
     return tuple(a % ndim for a in given)
 
 
 def some_classes(function: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     classes = [shape[a] for a in axes]
-    chex.assert_equal(
-        0 in classes,
-        False,
-        custom_message=f"{function}: there must be at least one class, got shape {shape} with axis {axes}",
-        exception_type=ValueError,
-    )
+    require(0 not in classes, f"{function}: there must be at least one class, got shape {shape} with axis {axes}")
 
 
 def not_empty(function: str, name: str, array: jax.Array, axis: int = -1) -> None:
-    chex.assert_equal(
+    require(
         array.ndim > 0 and array.shape[axis] > 0,
-        True,
-        custom_message=f"{function}: {name} must have an axis {axis} that is not empty, got shape {array.shape}",
-        exception_type=ValueError,
+        f"{function}: {name} must have an axis {axis} that is not empty, got shape {array.shape}",
     )
 
 
 def known_sizes(function: str, name: str, sizes: tuple, what: str) -> None:
     """Sizes that are numbers, not symbols of `jax.export`."""
-    chex.assert_equal(
+    require(
         all(isinstance(n, int) for n in sizes),
-        True,
-        custom_message=f"{function}: {name} must have as many {what} as a number says, not a symbol, got {sizes}",
-        exception_type=ValueError,
+        f"{function}: {name} must have as many {what} as a number says, not a symbol, got {sizes}",
     )
 
 
 def matrix(function: str, name: str, array: jax.Array, wanted: str = "(examples, features)") -> None:
-    chex.assert_equal(
-        array.ndim,
-        2,
-        custom_message=f"{function}: {name} must have shape {wanted}, got {array.shape}",
-        exception_type=ValueError,
-    )
+    require(array.ndim == 2, f"{function}: {name} must have shape {wanted}, got {array.shape}")
 
 
 def option(
@@ -224,32 +200,29 @@ def option(
     if isinstance(value, (int, float, np.number, np.ndarray)):
         values, tiny = np.asarray(value, np.float64), float(jnp.finfo(dtype).tiny)
         ends = ("(" if positive or low == -np.inf else "[") + ("]" if positive or high < np.inf else ")")
-        chex.assert_equal(
+        require(
             bool(np.all((values >= low) & (values <= high) & (values >= tiny if positive else np.isfinite(values)))),
-            True,
-            custom_message=f"{function}: {name} must be in {ends[0]}{low}, {high}{ends[1]}, got {value}",
-            exception_type=ValueError,
+            f"{function}: {name} must be in {ends[0]}{low}, {high}{ends[1]}, got {value}",
         )
     return beside(function, name, array, shape)
 
 
 def flag(function: str, name: str, value: Any) -> None:
     """A boolean that is known while a function is traced."""
-    chex.assert_equal(
-        isinstance(value, (bool, np.bool_)),
-        True,
-        custom_message=f"{function}: {name} must be True or False, got {value!r}",
-        exception_type=TypeError,
-    )
+    require(isinstance(value, (bool, np.bool_)), f"{function}: {name} must be True or False, got {value!r}", TypeError)
+
+
+def mapped(function: str, axis_name: Any) -> None:
+    """A name of a mesh axis, or names, known where the function is called."""
+    try:
+        known = axis_name is None or jax.lax.axis_size(axis_name) > 0
+    except NameError:
+        known = False
+    require(known, f"{function}: axis_name must be an axis that jax.shard_map splits over, got {axis_name!r}")
 
 
 def not_split(function: str, axis_name: Any, what: str) -> None:
-    chex.assert_equal(
-        axis_name,
-        None,
-        custom_message=f"{function}: axis_name must be None {what}, got {axis_name!r}",
-        exception_type=ValueError,
-    )
+    require(axis_name is None, f"{function}: axis_name must be None {what}, got {axis_name!r}")
 
 
 def is_number(value: Any, number: int) -> bool:
@@ -261,11 +234,10 @@ def is_number(value: Any, number: int) -> bool:
 def real(function: str, name: str, value: Any, dtype: Any) -> jax.Array:
     """Labels, weights or an option, which may be numbers of any real type, as `dtype`."""
     array = as_array(function, name, value)
-    chex.assert_equal(
+    require(
         array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating),
-        True,
-        custom_message=f"{function}: {name} must be real, got {array.dtype}",
-        exception_type=TypeError,
+        f"{function}: {name} must be real, got {array.dtype}",
+        TypeError,
     )
     return array.astype(dtype)
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _label
 from stablelogits_jax._core import core, define_slopes, masked
+from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_divergence import _tempered
 from stablelogits_jax._univariate import _softplus
 
-AxisName = Hashable | Sequence[Hashable]
-
 
 def _scores(
-    function: str, queries: ArrayLike, keys: ArrayLike, where: ArrayLike | None, axis_name: AxisName | None
+    function: str, queries: ArrayLike, keys: ArrayLike, where: ArrayLike | None, axis_name: AxisName
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """The products of each query with all keys, [n, N], the columns of the queries' own keys, and the mask of the
     products. The keys of other devices are gathered; what is masked is 0."""
     (q, k), dtype = _checks.floating(function, queries=queries, keys=keys)
+    _checks.mapped(function, axis_name)
     _checks.matrix(function, "queries", q)
     _checks.require_shape(function, "keys", k.shape, q.shape)
     mask = _checks.mask(function, where, q.shape[:1])
@@ -42,7 +40,7 @@ def info_nce_loss(
     *,
     temperature: ArrayLike = 0.07,
     where: ArrayLike | None = None,
-    axis_name: AxisName | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Cross entropy of each query's own key among all keys, $-\log \mathrm{softmax}_j(q_i \cdot k_j / T)_i$.
 
@@ -93,7 +91,7 @@ def sigmoid_contrastive_loss(
     scale: ArrayLike = 10.0,
     bias: ArrayLike = -10.0,
     where: ArrayLike | None = None,
-    axis_name: AxisName | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""SigLIP's loss: whether each pair of a query and a key belongs together, $\sum_j \log(1 + e^{-z_{ij} l_{ij}})$
     with $l_{ij} = t \, q_i \cdot k_j + b$ and z 1 for a query's own key, -1 for the others.

@@ -74,7 +74,7 @@ def _student_and_teacher(
     (x, t), dtype = _checks.floating(function, logits=logits, teacher_logits=teacher_logits)
     _checks.require_shape(function, "teacher_logits", t.shape, x.shape)
     shape = x.shape
-    (x, t), axes = _rows_of(function, axis, where, True, logits=x, teacher_logits=t)
+    (x, t), axes = _rows_of(function, axis, where, per_example=True, logits=x, teacher_logits=t)
     _checks.some_classes(function, x.shape, (x.ndim - 1,))
     mask = _checks.mask(function, where, shape, axes)
     return [x, t], dtype, None if mask is None else jnp.any(mask, axes)

@@ -38,6 +38,7 @@ def examples(
     axis_name: AxisName = None,
 ) -> Examples:
     (x,), _ = _checks.floating(function, logits=logits)
+    _checks.mapped(function, axis_name)
     shape, axes = x.shape, _checks.axes(function, axis, x.ndim)
     _checks.some_classes(function, shape, axes)
     mask = _checks.mask(function, where, shape, axes)

@@ -41,7 +41,7 @@ def entropy_from_logits(
     References:
         Shannon, `A Mathematical Theory of Communication`, 1948.
     """
-    (x,), _ = _rows_of("entropy_from_logits", axis, where, True, logits=logits)
+    (x,), _ = _rows_of("entropy_from_logits", axis, where, axis_name, per_example=True, logits=logits)
 
     @recomputed
     def entropy(x: jax.Array) -> jax.Array:
@@ -86,7 +86,7 @@ def kl_from_logits(
     """
     (p, q), _ = _checks.floating("kl_from_logits", logits_p=logits_p, logits_q=logits_q)
     _checks.require_shape("kl_from_logits", "logits_q", q.shape, p.shape)
-    (x, y), _ = _rows_of("kl_from_logits", axis, where, True, logits_p=p, logits_q=q)
+    (x, y), _ = _rows_of("kl_from_logits", axis, where, per_example=True, logits_p=p, logits_q=q)
     one = jnp.ones((), compute_type(x.dtype))
     return _checks.as_type(recomputed(_row_divergence.divergence)(y, x, one), x.dtype)
 
@@ -128,7 +128,7 @@ def log_prob_from_logits(
         `Categorical.log_prob` of Distrax and TensorFlow Probability.
     """
     name = "log_prob_from_logits"
-    (x,), axes = _rows_of(name, axis, where, True, logits=logits)
+    (x,), axes = _rows_of(name, axis, where, axis_name, per_example=True, logits=logits)
     _checks.some_classes(name, x.shape, (x.ndim - 1,))
     labels = _checks.integer(name, "labels", labels, x.shape[:-1])
     mask = _checks.mask(name, where, jnp.shape(logits), axes)

@@ -16,13 +16,19 @@ from stablelogits_jax._mesh import AxisName
 
 
 def _rows_of(
-    function: str, axis: Axis, where: ArrayLike | None, per_example: bool = False, **arguments: ArrayLike
+    function: str,
+    axis: Axis,
+    where: ArrayLike | None,
+    axis_name: AxisName = None,
+    per_example: bool = False,
+    **arguments: ArrayLike,
 ) -> tuple[list[jax.Array], tuple[int, ...]]:
     """The arguments flattened along `axis`, their masked classes -inf, and the axes.
 
     With `per_example`, a mask without the class axes serves too; where jax.nn has the function, masks broadcast.
     """
     arrays, _ = _checks.floating(function, **arguments)
+    _checks.mapped(function, axis_name)
     axes = _checks.axes(function, axis, arrays[0].ndim)
     mask = _checks.mask(function, where, arrays[0].shape, axes if per_example else ())
     return [_stats.flatten(x if mask is None else masked(x, mask, -jnp.inf), axes) for x in arrays], axes
@@ -103,7 +109,7 @@ def logsumexp(
         Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
     """
     if b is None:
-        (x,), axes = _rows_of("logsumexp", axis, where, a=a)
+        (x,), axes = _rows_of("logsumexp", axis, where, axis_name, a=a)
         y = _rows.logsumexp(x, axis_name=axis_name)
         sign = jnp.where(jnp.isnan(y), y, jnp.where(y == -jnp.inf, 0, 1))
     else:
@@ -156,7 +162,7 @@ def logmeanexp(
     References:
         Burda, Grosse, Salakhutdinov, `Importance Weighted Autoencoders`, 2015.
     """
-    (rows,), axes = _rows_of("logmeanexp", axis, where, x=x)
+    (rows,), axes = _rows_of("logmeanexp", axis, where, axis_name, x=x)
     mask = _checks.mask("logmeanexp", where, jnp.shape(x))
     if mask is None:
         n = rows.shape[-1] * _mesh.devices(axis_name)
@@ -198,7 +204,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None, *, ax
     References:
         Bridle, `Probabilistic Interpretation of Feedforward Classification Network Outputs`, 1990.
     """
-    (rows,), axes = _rows_of("softmax", axis, where, x=x)
+    (rows,), axes = _rows_of("softmax", axis, where, axis_name, x=x)
     return _stats.unflatten(_checks.as_type(_rows.softmax(rows, axis_name=axis_name), rows.dtype), axes, jnp.shape(x))
 
 
@@ -232,7 +238,7 @@ def log_softmax(
     References:
         Blanchard, Higham, Higham, `Accurately computing the log-sum-exp and softmax functions`, 2021.
     """
-    (rows,), axes = _rows_of("log_softmax", axis, where, x=x)
+    (rows,), axes = _rows_of("log_softmax", axis, where, axis_name, x=x)
     return _stats.unflatten(
         _checks.as_type(_rows.log_softmax(rows, axis_name=axis_name), rows.dtype), axes, jnp.shape(x)
     )
@@ -249,7 +255,7 @@ def masked_mean(
     Args:
         loss: losses, of any shape.
         where: losses to select, of a shape that broadcasts to the loss's; None selects all.
-        weights: non-negative, of a shape that broadcasts to the loss's; None means 1.
+        weights: non-negative, of any real type and a shape that broadcasts to the loss's; None means 1.
         axis: the axis or axes to average over; None means all.
 
     Returns:
@@ -257,7 +263,7 @@ def masked_mean(
         gradient, NaN included if not selected.
 
     Raises:
-        TypeError: loss or weights are not float64, float32, bfloat16 or float16, or where is not boolean.
+        TypeError: loss is not float64, float32, bfloat16 or float16, weights are not real, or where is not boolean.
         ValueError: where or weights would enlarge the loss, or axis is out of range.
 
     Example:
@@ -273,8 +279,8 @@ def masked_mean(
     """
     (values,), dtype = _checks.widened("masked_mean", loss=loss)
     axes = _checks.axes("masked_mean", axis, values.ndim)
-    (w,), _ = _checks.floating("masked_mean", weights=1.0 if weights is None else weights)
-    w = _checks.broadcast("masked_mean", "weights", _checks.as_type(w, values.dtype), values.shape)
+    w = _checks.real("masked_mean", "weights", 1.0 if weights is None else weights, values.dtype)
+    w = _checks.broadcast("masked_mean", "weights", w, values.shape)
     mask = _checks.mask("masked_mean", where, values.shape)
     if mask is not None:
         values, w = masked(values, mask, 0), masked(w, mask, 0)

@@ -6,7 +6,6 @@ import operator
 from math import prod
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -77,12 +76,9 @@ def _bytes(function: str, memory_limit: Any) -> int | None:
 
 
 def _enough(function: str, memory_limit: int | None, least: int, what: str) -> None:
-    chex.assert_equal(
+    _checks.require(
         memory_limit is None or memory_limit >= least,
-        True,
-        custom_message=f"{function}: memory_limit must be at least {least} bytes, the logits of {what}, "
-        f"got {memory_limit}",
-        exception_type=ValueError,
+        f"{function}: memory_limit must be at least {least} bytes, the logits of {what}, got {memory_limit}",
     )
 
 
@@ -137,6 +133,7 @@ def laid_out(
     of_rows: bool = False,
 ) -> Layout:
     memory_limit = _bytes(function, memory_limit)
+    _checks.mapped(function, axis_name)
     (h,), _ = _checks.floating(function, hidden=hidden)
     (w,), _ = _checks.floating(function, kernel=kernel)
     _checks.matrix(function, "kernel", w, "(features, classes), or with vocab_axis=0 (classes, features)")

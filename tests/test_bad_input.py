@@ -1,6 +1,9 @@
 """Bad input is an error at trace time that names the function and the argument."""
 
+import inspect
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from bad_calls import CASES, CUTS, KEEP, LABEL, X, Y
@@ -149,6 +152,18 @@ def test_options_by_keyword_alone():
         sl.softmax_cross_entropy_with_integer_labels(X, LABEL, -1, None, 0)  # type: ignore
     with pytest.raises(TypeError, match="positional"):
         sl.dpo_loss(X, X, X, X, 0.1)  # type: ignore
+
+
+def test_no_such_mesh_axis():
+    split = [name for name in sl.__all__ if "axis_name" in inspect.signature(getattr(sl, name)).parameters]
+    labels = LOSSES | {name: LABEL for name in ARRAYS if name.startswith("linear")}
+    for name in split:
+        rest = [labels[name]] if name in labels else [X] * (len(ARRAYS[name]) - 1)
+        kernel = [jnp.zeros((3, 5))] if name.startswith("linear") else []
+        for axis_name in ("absent", ("absent", "none")):
+            with refused(ValueError, name.removeprefix("safe_"), "axis_name", "absent"):
+                getattr(sl, name)(X, *kernel, *rest, axis_name=axis_name)
+    assert len(split) > 15
 
 
 def test_every_name_is_here():

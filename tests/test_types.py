@@ -118,6 +118,12 @@ def test_dense_labels_of_any_type(kind, logits):
         np.testing.assert_array_equal(gradient, slope)
 
 
+@pytest.mark.parametrize("kind", ["int32", "uint8", "bool", "float16"])
+def test_weights_of_any_type(kind):
+    loss, weights = jnp.array([1.0, 2.0, 4.0]), jnp.array([1, 0, 1], kind)
+    assert sl.masked_mean(loss, weights=weights) == 2.5
+
+
 def test_no_rounding_of_labels_to_16_bits():
     """float32 labels beside bfloat16 logits keep their digits: 1.001 is no bfloat16."""
     x = jnp.zeros(2, jnp.bfloat16)
