@@ -45,8 +45,8 @@ def info_nce_loss(
     r"""Cross entropy of each query's own key among all keys, $-\log \mathrm{softmax}_j(q_i \cdot k_j / T)_i$.
 
     CLIP's loss is the mean of `info_nce_loss(images, texts)` and `info_nce_loss(texts, images)`. The embeddings are
-    taken as they are: for cosines, normalize them first. A pair that is told well has no loss and no gradient if the
-    usual logsumexp minus the own product is taken; here it has both.
+    taken as they are: for cosines, normalize them first. A query whose own key leads by far has no loss and no gradient
+    if the usual logsumexp minus the own product is taken; here it has both.
 
     Args:
         queries: embeddings, of shape (n, d).
@@ -138,8 +138,8 @@ def sigmoid_contrastive_loss(
 
 @core
 def _paired(products: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """t q k + b, also of products that overflow: without weight at t = 0, and of finite slope in t, as a pair that is
-    told well has a slope of 0, which that is multiplied by."""
+    """t q k + b, also of products that overflow: without weight at t = 0, and of finite slope in t, as a pair whose
+    loss is 0 has a slope of 0, which that is multiplied by."""
     return jnp.where((scale == 0) & ~jnp.isnan(products), bias, scale * products + bias)
 
 

@@ -193,7 +193,8 @@ def js_divergence(
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the predictions' shape, or examples, of its shape without the axes.
         beta: the weight of the targets in [0, 1], as in generalized knowledge distillation: for small beta the
-            divergence is beta KL(t || q), for beta near 1 it is (1 - beta) KL(q || t); 0 at either end.
+            divergence is beta KL(t || q), for beta near 1 it is (1 - beta) KL(q || t); 0 at either end. A trainer that
+            means KL(t || q) by 0 and KL(q || t) by 1 takes `kl_divergence_with_log_targets` there.
 
     Returns:
         Divergences, in nats, of the predictions' shape without the axes, float32 for 16-bit arguments; in [0, log 2]

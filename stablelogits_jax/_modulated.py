@@ -79,6 +79,8 @@ def softmax_focal_loss_with_integer_labels(
 ) -> jax.Array:
     r"""`softmax_focal_loss` of integer labels, $-w_y (1 - p_y)^\gamma \log p_y$, without a one-hot array.
 
+    With label smoothing each class adds its share, as there, $-\sum_i w_i y_i (1 - p_i)^\gamma \log p_i$.
+
     Args:
         logits: of any shape.
         labels: integers in [0, K), of the logits' shape without the axes; over several axes, flat indices.
