@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _row_divergence
 from stablelogits_jax._checks import Axis, compute_type
-from stablelogits_jax._core import masked, recomputed, wide
+from stablelogits_jax._core import masked, moved, recomputed, wide
 from stablelogits_jax._normalizers import _rows_of
 from stablelogits_jax._row_divergence import beside
 from stablelogits_jax._row_sums import inner, row_sum
@@ -169,11 +170,16 @@ def _half_variance(x: jax.Array, t: jax.Array, of: Moments) -> jax.Array:
     return of.half_variance[..., 0]
 
 
-@_half_variance.defjvp
+@partial(_half_variance.defjvp, symbolic_zeros=True)
 def _half_variance_jvp(primals: tuple, tangents: tuple) -> tuple:
     """The slope of the mean is left out: the sum of what it multiplies is 0."""
+    slope = recomputed(_slope)(*primals)
+    return _half_variance(*primals), inner(slope, _d_dot(slope, tangents))
+
+
+def _d_dot(like: jax.Array, tangents: tuple) -> jax.Array:
     x_dot, t_dot, _ = tangents
-    return _half_variance(*primals), inner(recomputed(_slope)(*primals), wide(x_dot) - wide(t_dot))
+    return moved(like, (x_dot, wide), (t_dot, lambda dot: -wide(dot)))
 
 
 @jax.custom_jvp
@@ -181,9 +187,9 @@ def _slope(x: jax.Array, t: jax.Array, of: Moments) -> jax.Array:
     return _centred(x, t, of) * of.weight
 
 
-@_slope.defjvp
+@partial(_slope.defjvp, symbolic_zeros=True)
 def _slope_jvp(primals: tuple, tangents: tuple) -> tuple:
-    (x, t, of), (x_dot, t_dot, _) = primals, tangents
+    (x, t, of), slope = primals, _slope(*primals)
     weights = jnp.where(_absent(x, t), 0, of.weight)
-    d_dot = jnp.where(weights == 0, 0, wide(x_dot) - wide(t_dot))
-    return _slope(*primals), weights * (d_dot - jnp.sum(weights * d_dot, -1, keepdims=True))
+    d_dot = jnp.where(weights == 0, 0, _d_dot(slope, tangents))
+    return slope, weights * (d_dot - jnp.sum(weights * d_dot, -1, keepdims=True))
