@@ -115,14 +115,17 @@ def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array, s: jax.Array) 
 def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     """b sigmoid(x) - w a sigmoid(-x) in x, a softplus(-x) in w, and for what goes over from b to a, by y or s,
 
-    w softplus(-x) - softplus(x) = (w - 1) softplus(-x) - x        which does not cancel at x = 0
+    w softplus(-x) - softplus(x) = (w - 1) softplus(-|x|) - (w x, or x for x >= 0)        whose first term is small
+                                                                                          wherever the other is not
 
     A class without a share at an infinite logit is absent: it has no slope in y.
     """
 
     def going_over(x: jax.Array, w: jax.Array) -> jax.Array:
-        x, sure = as_type(x, w.dtype), _softplus(-x)
-        return jnp.where(jnp.isinf(x), jnp.where(x > 0, -x, _times(w, -x)), (w - 1) * sure - x)
+        small = _softplus(jnp.where(x < 0, x, -x))
+        x = as_type(x, w.dtype)
+        moved = jnp.where(x < 0, _times(w, x), x)
+        return jnp.where(jnp.isinf(x), -moved, (w - 1) * small - moved)
 
     def in_labels(x: jax.Array, y: jax.Array, w: jax.Array, s: jax.Array) -> jax.Array:
         a, b = _shares(y, s)

@@ -79,7 +79,7 @@ def ignored(function: str, labels: Any, ignore_index: Any) -> jax.Array | None:
         )
         if type(ignore_index) is int:
             ignore_index = np.asarray(ignore_index, dtype)  # by itself it would be an int32
-    return jnp.asarray(labels) == integer(function, "ignore_index", ignore_index, ()).astype(dtype)
+    return as_array(function, "labels", labels) == integer(function, "ignore_index", ignore_index, ()).astype(dtype)
 
 
 def boolean(function: str, name: str, value: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
@@ -243,6 +243,11 @@ def real(function: str, name: str, value: Any, dtype: Any) -> jax.Array:
 
 
 def as_array(function: str, name: str, value: Any) -> jax.Array:
+    """NumPy's 64-bit integers, of which JAX would keep the last 32 bits, are the nearest of 32: a class that is not
+    there stays so."""
+    if isinstance(value, (np.ndarray, np.integer)) and value.dtype.kind in "iu":
+        kept = jnp.iinfo(jax.dtypes.canonicalize_dtype(value.dtype))
+        value = np.clip(value, kept.min, kept.max).astype(kept.dtype)
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError) as error:

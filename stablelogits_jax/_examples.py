@@ -165,23 +165,34 @@ def smoothed(
     weights: ArrayLike | None,
 ) -> Callable[[jax.Array], jax.Array]:
     """(1 - s) w hard(x, label) + soft(x, s w / K), without a one-hot array. An infinite loss is multiplied once, by all
-    of its factors: where they are 0 it is absent, in slopes too."""
+    of its factors: where they are 0 it is absent, in slopes too. That of a label on a masked class, which is lost, is
+    multiplied by 1, as in `shares`."""
     dtype = _checks.compute_type(of.x.dtype)
     w = None if weights is None else _class_weights(of, weights)
+
+    def index() -> jax.Array:
+        own = _mesh.of_device(labels, of.x.shape[-1], of.axis_name)
+        return jnp.where(own < 0, of.x.shape[-1], own)
+
+    def unless_lost(factor: jax.Array) -> jax.Array:
+        if of.mask is None:
+            return factor
+        kept = jnp.take_along_axis(of.mask, index()[..., None], -1, mode="fill", fill_value=True)[..., 0]
+        return masked(jnp.broadcast_to(factor, kept.shape), ~_mesh.any_of_all(~kept, of.axis_name), 1)
+
     of_label = None
     if weights is not None:
-        own = _mesh.of_device(labels, of.x.shape[-1], of.axis_name)
-        index = jnp.where(own < 0, of.x.shape[-1], own)
         missing = jnp.nan if of.axis_name is None else 0
-        of_label = jnp.take(jnp.asarray(weights).astype(dtype).reshape(-1), index, mode="fill", fill_value=missing)
-        of_label = _mesh.over_all(of_label, of.axis_name)
+        of_label = jnp.take(jnp.asarray(weights).astype(dtype).reshape(-1), index(), mode="fill", fill_value=missing)
+        of_label = unless_lost(_mesh.over_all(of_label, of.axis_name))
 
     def loss(x: jax.Array) -> jax.Array:
         y = hard(x, labels)
         if _checks.is_number(label_smoothing, 0):
             return y if of_label is None else _times(of_label, y)
         s = option(of, "label_smoothing", label_smoothing, high=1)
-        kept = 1 - s if of_label is None else (1 - s) * of_label
+        kept = unless_lost(1 - s)
+        kept = kept if of_label is None else kept * of_label
         share = uniform(x, of.mask, of.axis_name)
         share = share if w is None else w * share
         return _times(kept, y) + soft(x, s[..., None] * share)

@@ -15,6 +15,7 @@ from stablelogits_jax._binary import _cross_entropy, _kept, _logits_and_labels, 
 from stablelogits_jax._bivariate import _difference, _times
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._core import core, define_slopes, masked, recomputed
+from stablelogits_jax._double_float import fast_two_sum, opaque
 from stablelogits_jax._univariate import _log_sigmoid, _sigmoid, _tanh
 
 
@@ -138,12 +139,16 @@ def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
     """log(1 - p_y) = log((1 - y) sigmoid(x) + y sigmoid(-x)).
 
     With e = exp(-|x|), and far and near the label's shares of the class the logit speaks for and of the other, it is
-    log(near + far e) - log1p(e), a sum of terms >= 0 under the logarithm; at near = 0 it is -|x| - log1p(e).
+    log(near + far e) - log1p(e), a sum of terms >= 0 under the logarithm; at near = 0 it is -|x| - log1p(e). Of a sum
+    near 1, 1 - far (1 - e), it has what that rounds off.
     """
     a = jnp.abs(x)
     e = jnp.exp(-a)
     near, far = jnp.where(x >= 0, 1 - y, y), jnp.where(x >= 0, y, 1 - y)
-    return jnp.where(near == 0, -a, jnp.log(near + far * e)) - jnp.log1p(e)
+    of_one = fast_two_sum(opaque(1, x.dtype), -far * (1 - e))
+    log_sum = jnp.log(jnp.where(far < 0.5, of_one.head, near + far * e))
+    log_sum += jnp.where(far < 0.5, of_one.tail / jnp.maximum(of_one.head, 0.5), 0)
+    return jnp.where(near == 0, -a, log_sum) - jnp.log1p(e)
 
 
 @cache

@@ -284,6 +284,16 @@ def masked_mean(
     mask = _checks.mask("masked_mean", where, values.shape)
     if mask is not None:
         values, w = masked(values, mask, 0), masked(w, mask, 0)
+    w = w / _near_largest(w, axes)  # which may be beyond or below what can be added, squared or inverted
     total = jnp.sum(w, axes)
     mean = jnp.sum(_times(w, values), axes) / jnp.where(total == 0, 1, total)
     return _checks.as_type(jnp.where(total == 0, 0, mean), dtype)
+
+
+def _near_largest(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The power of two below the largest x, of which the inverse is normal too; 1 for 0 and infinity."""
+    info = jnp.finfo(x.dtype)
+    top = jax.lax.stop_gradient(jnp.max(x, axes, keepdims=True, initial=0))
+    bits = jax.lax.bitcast_convert_type(top, jnp.dtype(f"int{info.bits}")) >> info.nmant << info.nmant
+    power = jnp.clip(jax.lax.bitcast_convert_type(bits, x.dtype), 2.0**info.minexp, 2.0**-info.minexp)
+    return jnp.where((top > 0) & (top < jnp.inf), power, 1)

@@ -21,6 +21,7 @@ from stablelogits_jax._closed import _exp_and_excess, _log_of_sum, _phi_over_squ
 from stablelogits_jax._core import masked, moved, wide
 from stablelogits_jax._double_float import Pair, at_most, two_sum
 from stablelogits_jax._row_sums import inner
+from stablelogits_jax._series import LN_2
 
 # d = x - t about a mean -------------------------------------------------------------------------------------------
 
@@ -81,6 +82,18 @@ def _tempered_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 def _present(z: jax.Array) -> jax.Array:
     return masked(z, z > -jnp.inf, 0)
+
+
+def _without_share(z: jax.Array) -> jax.Array:
+    """Of a class whose exponential is 0 by far."""
+    return z <= 2 * jnp.finfo(z.dtype).minexp * float(LN_2)
+
+
+def _chances(a: jax.Array, temperature: jax.Array) -> jax.Array:
+    """`_tempered` where softmax is taken of it. What has no share does not move: a mask by the lowest number of a type
+    does so much that its products are beyond the largest."""
+    z = _tempered(a, temperature)
+    return masked(z, ~_without_share(z), -jnp.inf)
 
 
 # The divergence ---------------------------------------------------------------------------------------------------
@@ -161,7 +174,7 @@ def _excess_jvp(primals: tuple, tangents: tuple) -> tuple:
     g = _excess(*primals)
 
     def of(a: jax.Array, a_dot: Any) -> jax.Array:
-        z = _tempered(a, temperature)
+        z = _chances(a, temperature)
         by_logits = a_dot, lambda dot: _softmax_slope(z, as_type(dot, z.dtype))
         by_temperature = temperature_dot, lambda dot: dot * (_rows.softmax(z) - _softmax_slope(z, _present(z)))
         return moved(g, by_logits, by_temperature)
@@ -177,7 +190,7 @@ def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     """p e, the slope of p along d. Classes of +inf compare as equal finite ones, beside which no other has a weight.
     Where d may be beyond the largest float, or its distance from the mean, an eighth of both is taken. A class that q
     lacks is to lose all of its share, infinitely, and the others are to have it, if there are any."""
-    z = _tempered(t, temperature)
+    z = _chances(t, temperature)
     p, top = jax.lax.stop_gradient((_rows.softmax(z), jnp.max(x, -1, keepdims=True)))
     lacking = (p > 0) & jnp.where(top == jnp.inf, x < top, (x == -jnp.inf) & ~jnp.isnan(top))
     others = (p > 0) & ~lacking
@@ -206,7 +219,9 @@ def _divergence_jvp(primals: tuple, tangents: tuple) -> tuple:
     y = _divergence(*primals)
 
     def in_temperature(dot: jax.Array) -> jax.Array:
-        z_x, z_t = (_present(_tempered(a, temperature)) for a in (x, t))
+        z_x, z_t = (_tempered(a, temperature) for a in (x, t))
+        of_p = ~_without_share(z_t)
+        z_x, z_t = _present(masked(z_x, of_p | ~_without_share(z_x), 0)), masked(z_t, of_p, 0)
         by_logits = inner(_excess(*primals), z_x) - inner(_pull(*primals), z_t)
         of_y = y / temperature[..., 0]
         return (of_y + (of_y - by_logits)) * dot[..., 0]

@@ -33,6 +33,12 @@ def _present(s: jax.Array, y: jax.Array, slope: jax.Array) -> jax.Array:
     return jnp.where((y == 0) & (s == jnp.inf), 0, slope)
 
 
+def _in_number(f: Callable, s: jax.Array, number: jax.Array, dot: jax.Array) -> jax.Array:
+    """How f(s, number) moves with the number; 0 at s = 0, where that may be infinite, of an s that does not move."""
+    still = s == 0
+    return jnp.where(still, 0, jax.jvp(lambda number: f(jnp.where(still, 1, s), number), (number,), (dot,))[1])
+
+
 def _sum_of(h: Modulation) -> Callable:
     """The sum, to which an absent class without a share adds nothing, nor has it slopes."""
 
@@ -75,7 +81,7 @@ def _sum_of(h: Modulation) -> Callable:
             return _present(s, y, h.slope(s, number) * dot)
 
         def in_number(dot: jax.Array) -> jax.Array:
-            return _present(s, y, y * jax.jvp(lambda number: h.slope(s, number), (number,), (dot,))[1])
+            return _present(s, y, y * _in_number(h.slope, s, number, dot))
 
         def in_logits(dot: jax.Array) -> jax.Array:
             s_dot = jax.jvp(lambda x: _surprisals(x, of), (x,), (dot,))[1]
@@ -105,8 +111,7 @@ def _sum_of(h: Modulation) -> Callable:
     @recomputed
     def in_number(x: jax.Array, y: jax.Array, number: jax.Array, of: Found, number_dot: jax.Array) -> jax.Array:
         s = _surprisals(x, of)
-        f_dot = jax.jvp(lambda number: h.f(s, number), (number,), (number_dot,))[1]
-        return of.stats.inner(_present(s, y, f_dot), y)
+        return of.stats.inner(_present(s, y, _in_number(h.f, s, number, number_dot)), y)
 
     @partial(loss.defjvp, symbolic_zeros=True)
     def loss_jvp(primals: tuple, tangents: tuple) -> tuple:

@@ -156,11 +156,12 @@ def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
 
     @recomputed
     def in_logits(x: jax.Array, z: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        factor = _times(z, 2 * _logsumexp(x, of))
-        return of.inner(_of_share(factor[..., None], _softmax(x, of)), x_dot)
+        of_square = _of_share(2 * _logsumexp(x, of)[..., None], _softmax(x, of))
+        return of.inner(_times(z[..., None], of_square), x_dot)
 
     loss = _z_loss(*primals)
-    return loss, moved(loss, (x_dot, partial(in_logits, x, z, of)), (z_dot, lambda dot: dot * _logsumexp(x, of) ** 2))
+    in_z = z_dot, lambda dot: dot * _z_loss(x, jnp.ones_like(z), of)
+    return loss, moved(loss, (x_dot, partial(in_logits, x, z, of)), in_z)
 
 
 z_loss = with_stats(_z_loss)

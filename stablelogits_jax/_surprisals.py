@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from stablelogits_jax._bivariate import _times
-from stablelogits_jax._closed import _complement, _exp, _expm1, _phi_over_square
+from stablelogits_jax._closed import _complement, _exp, _expm1, _log1p, _phi_over_square
 from stablelogits_jax._core import core, define_slopes, wide
 from stablelogits_jax._univariate import _log1mexp
 
@@ -21,11 +21,15 @@ def _product(s: jax.Array, a: jax.Array, b: jax.Array, scale: jax.Array) -> jax.
     """scale (1 - p)^a p^b, in one exponential: where one factor is infinite, another may be 0. A power of 0 is 1, and a
     scale of 0, such as gamma (gamma - 1) of a second slope, makes it 0 at any s.
 
-    What is selected is cheap: XLA:CPU makes a branch, and no vectors, of a selection of what is not. The logarithm's
-    absolute error is the result's relative one, so it need not be that of log1mexp.
+    What is selected is cheap: XLA:CPU makes a branch, and no vectors, of a selection of what is not. a times the
+    logarithm's absolute error is the result's relative one, so the logarithm need not be log1mexp; but of 1 - p near 1
+    it has what that rounds off.
     """
     a, b = (jnp.where(scale == 0, 0, power) for power in (a, b))
-    return scale * jnp.exp(a * jnp.maximum(jnp.log(-_expm1(-s)), -FAR) - jnp.where(b == 0, 0, b * s))
+    miss = -_expm1(-s)
+    lost = jnp.where(miss > 0.5, (1 - miss) - jnp.exp(-s), 0)
+    log_miss = jnp.maximum(jnp.log(miss) + lost / jnp.maximum(miss, 0.5), -FAR)
+    return scale * jnp.exp(a * log_miss - jnp.where(b == 0, 0, b * s))
 
 
 @core
@@ -101,18 +105,19 @@ def _focal(s: jax.Array, gamma: jax.Array) -> jax.Array:
     return _decaying(s, gamma, zero, zero + 1)
 
 
-def _power(c: jax.Array, n: jax.Array) -> jax.Array:
-    """c^n for c in [1/2, 1]. The n that XLA knows need no logarithm."""
-    return jnp.where(n == 2, c * c, jnp.where(n == 1, c, _exp(n * jnp.log(c))))
+def _power(p: jax.Array, n: jax.Array) -> jax.Array:
+    """(1 - p)^n for p in [0, 1/2]. The n that XLA knows need no logarithm."""
+    c = 1 - p
+    return jnp.where(n == 2, c * c, jnp.where(n == 1, c, _exp(n * _log1p.closed(-p))))
 
 
 def _quick_focal(s: jax.Array, gamma: jax.Array, p: jax.Array) -> jax.Array:
-    return _power(1 - p, gamma) * s
+    return _power(p, gamma) * s
 
 
 def _quick_focal_slope(s: jax.Array, gamma: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(1 - p)^gamma + gamma (1 - p)^(gamma - 1) s p, to which an s beyond 1000 adds 0."""
-    return _power(1 - p, gamma), gamma * _power(1 - p, gamma - 1) * jnp.minimum(s, 1000)
+    return _power(p, gamma), gamma * _power(p, gamma - 1) * jnp.minimum(s, 1000)
 
 
 @core

@@ -80,6 +80,15 @@ def test_ignored_at_the_ends_of_a_type(kind):
                 f(labels, int(beyond))
 
 
+@pytest.mark.parametrize("label", [1 << 32, (1 << 32) + 1, (1 << 32) - 1, -(1 << 32)])
+def test_labels_of_64_bits_do_not_wrap(label):
+    """Of NumPy's, JAX keeps the last 32 bits."""
+    labels = np.array([1, label], np.int64)
+    loss = sl.softmax_cross_entropy_with_integer_labels(X[:2], labels, ignore_index=-1)
+    np.testing.assert_array_equal(np.isnan(loss), [False, True])
+    assert np.isnan(sl.ordinal_cross_entropy(X[0, 0], labels[1], jnp.arange(3.0)))
+
+
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "int32", "uint32"])
 def test_integer_types(kind):
     labels = jnp.array([0, 1, 2, 3, 0, 1, 2, 3])

@@ -203,6 +203,26 @@ def test_a_mask_of_as_many_examples_as_classes():
         np.testing.assert_array_equal(f(x, where=keep), f(x, where=jnp.broadcast_to(keep[:, None], x.shape)))
 
 
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.0, jnp.nan, jnp.inf])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "softmax_focal_loss"])
+def test_a_label_on_a_masked_class_is_lost(loss, smoothing, weight):
+    """Whatever its weight, and in all that is differentiated as with shares of the classes."""
+    keep, x = jnp.array([True, True, False]), jnp.array([1.0, 2.0, 3.0])
+
+    def value_and_slopes(f, label):
+        def of(x, weights, smoothing):
+            return f(x, label, where=keep, weights=weights, label_smoothing=smoothing)
+
+        return jax.value_and_grad(of, (0, 1, 2))(x, jnp.array([2.0, 3.0, weight]), smoothing)
+
+    shares = value_and_slopes(getattr(sl, loss), jnp.eye(3)[2])
+    integer = value_and_slopes(getattr(sl, f"{loss}_with_integer_labels"), 2)
+    assert shares[0] == integer[0] == jnp.inf
+    for got, wanted in zip(integer[1], shares[1], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-7)
+
+
 def test_a_masked_weight_reaches_nothing():
     for weights in (jnp.array([1.0, 2.0, jnp.nan]), jnp.array([1.0, 2.0, jnp.inf])):
         for f, label in ((sl.softmax_cross_entropy, jnp.eye(3)[0]), (INTEGER, 0)):
