@@ -115,8 +115,8 @@ def _cross_entropy(x: jax.Array, y: jax.Array, weight: jax.Array, s: jax.Array) 
 def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     """b sigmoid(x) - w a sigmoid(-x) in x, a softplus(-x) in w, and for what goes over from b to a, by y or s,
 
-    w softplus(-x) - softplus(x) = (w - 1) softplus(-|x|) - (w x, or x for x >= 0)        whose first term is small
-                                                                                          wherever the other is not
+    w softplus(-x) - softplus(x) = (w - 1) softplus(-|x|) - (w x, or x for x >= 0)        which cancel where the
+                                                                                          difference is 0 alone
 
     A class without a share at an infinite logit is absent: it has no slope in y.
     """

@@ -175,6 +175,7 @@ def smoothed(
         return jnp.where(own < 0, of.x.shape[-1], own)
 
     def unless_lost(factor: jax.Array) -> jax.Array:
+        """1 where the label is a masked class."""
         if of.mask is None:
             return factor
         kept = jnp.take_along_axis(of.mask, index()[..., None], -1, mode="fill", fill_value=True)[..., 0]

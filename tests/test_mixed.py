@@ -32,7 +32,7 @@ def smoothed_focal(x, gamma):
 @pytest.mark.parametrize("loss", [focal, smoothed_focal])
 @pytest.mark.parametrize("x", [[88.0, 0.0], [-90.0, 0.0], [200.0, 0.0]])
 def test_focal_of_a_sure_class_in_its_exponent(loss, x):
-    """At gamma 0 the slope in gamma is log(1 - p) s: 0 where s is, and the other class is out of log(1 - p)'s reach."""
+    """At gamma 0 the slope in gamma is log(1 - p) s, which is 0, and does not move, where s = 0 or p = 0."""
     for got in second(loss, 0, 1, (jnp.array(x), 0.0)):
         np.testing.assert_allclose(got, 0, atol=1e-30)
     for got in second(loss, 1, 1, (jnp.array(x), 0.0)):
