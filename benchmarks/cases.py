@@ -21,11 +21,14 @@ from plain import (
     ipo,
     js,
     kto,
+    log_square,
     matching,
     ordinal,
     orpo,
     sigmoid_contrastive,
     simpo,
+    smoothed,
+    with_z_loss,
 )
 
 LENGTHS = [(1_000,), (100_000,), (1_000_000,), (10_000_000,)]
@@ -80,6 +83,13 @@ ALONG_ROWS = {
     "softmax_cross_entropy_with_integer_labels, soft_cap": Function(
         capped, ("logits", "label"), True, True, options={"soft_cap": 30.0}
     ),
+    "softmax_cross_entropy_with_integer_labels, z_loss": Function(
+        with_z_loss, ("logits", "label"), True, True, options={"z_loss": 1e-4}
+    ),
+    "softmax_cross_entropy_with_integer_labels, label_smoothing": Function(
+        smoothed, ("logits", "label"), True, True, options={"label_smoothing": 0.1}
+    ),
+    "z_loss": Function(log_square, ("logits",), True, True),
     "poly_loss_cross_entropy": Function(optax.losses.poly_loss_cross_entropy, ("logits", "one-hot"), loss=True),
     "softmax_focal_loss": Function(focal, ("logits", "one-hot"), True, True),
     "softmax_focal_loss_with_integer_labels": Function(focal_of_integers, ("logits", "label"), True, True),

@@ -10,6 +10,19 @@ def capped(x, label, axis, soft_cap):
     return optax.softmax_cross_entropy_with_integer_labels(x, label, axis=axis)
 
 
+def with_z_loss(x, label, axis, z_loss):
+    return optax.softmax_cross_entropy_with_integer_labels(x, label, axis=axis) + z_loss * log_square(x, axis)
+
+
+def log_square(x, axis):
+    return jax.nn.logsumexp(x, axis) ** 2
+
+
+def smoothed(x, label, axis, label_smoothing):
+    loss = optax.softmax_cross_entropy_with_integer_labels(x, label, axis=axis)
+    return (1 - label_smoothing) * loss - label_smoothing * jnp.mean(jax.nn.log_softmax(x, axis), axis)
+
+
 def focal(x, y, axis):
     log_p = jax.nn.log_softmax(x, axis)
     return -jnp.sum(y * (1 - jnp.exp(log_p)) ** 2 * log_p, axis)

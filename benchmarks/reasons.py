@@ -97,6 +97,7 @@ REASONS: dict[str, list[Reason]] = {
     "softmax_cross_entropy": [_TWO_SUMS._replace(measure=VALUE), _IN_FLOAT32, _IN_PIECES],
     "softmax_cross_entropy_with_integer_labels": [_IN_PIECES],
     "softmax_cross_entropy_with_integer_labels, soft_cap": [_CAPPED],
+    "z_loss": [_SHORT_ROWS, _TWO_SUMS],
     "poly_loss_cross_entropy": [_TWO_SUMS._replace(measure=VALUE)],
     "softmax_focal_loss": [_TWO_SUMS._replace(measure=VALUE), _SHORT_ROWS],
     "distillation_loss": [_TWO_PASSES, _TWO_PASSES._replace(ceiling=2, shapes=((8192, 10),))],

@@ -156,13 +156,15 @@ def rows_of(case: tuple[str, str], quick: bool) -> list[Row]:
 
 def conditions() -> list[str]:
     """What the figures depend on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    file = Path("/proc/cpuinfo")
+    cpuinfo = file.read_text() if file.exists() else ""
+    models = re.findall(r"model name\s*: (.*)", cpuinfo)
+    vectors = next((flag for flag in ("avx512f", "avx2") if flag in cpuinfo.split()), "vectors unknown")
     versions = [f"{package} {version(package)}" for package in ("jax", "jaxlib", "optax")]
     pinned = "1 (pinned to one core)" if sys.platform == "linux" else "not pinned: the time is the sum over all"
     return [
         f"{', '.join(versions)}, Python {platform.python_version()}, {date.today()}",
-        f"CPU: {models[0] if models else platform.processor()}; threads: {pinned}",
+        f"CPU: {models[0] if models else platform.processor()}, {vectors}; threads: {pinned}",
         "Ratios are ours / peer, of medians of the processor's time, run in turn under `jit` in one process for each "
         "function and type. "
         f"Bounds: element by element 2 in float32, 1.3 for a loss in {GRADIENT}, 1.2 in bfloat16; along rows 1.3, 1.1 "

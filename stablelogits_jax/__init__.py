@@ -50,6 +50,7 @@ from stablelogits_jax._large_vocab import (
     linear_softmax_cross_entropy_sum,
     linear_token_statistics,
 )
+from stablelogits_jax._masked_mean import masked_mean
 from stablelogits_jax._modulated import (
     poly_loss_cross_entropy,
     softmax_focal_loss,
@@ -59,7 +60,6 @@ from stablelogits_jax._normalizers import (
     log_softmax,
     logmeanexp,
     logsumexp,
-    masked_mean,
     softmax,
 )
 from stablelogits_jax._ordinal import ordinal_cross_entropy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax.typing import ArrayLike
 from stablelogits_jax import _checks, _label, _rows, _stats
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import masked
-from stablelogits_jax._cross_entropy import cross_entropy
+from stablelogits_jax._cross_entropy import cross_entropy, cross_entropy_and_z_loss
 from stablelogits_jax._examples import examples, labelled, shares, smoothed, total, uniform
 from stablelogits_jax._mesh import AxisName
 
@@ -66,7 +67,14 @@ def softmax_cross_entropy(
     """
     of = examples("softmax_cross_entropy", logits, axis, where, axis_name=axis_name)
     y = shares(of, labels, label_smoothing, weights)
-    return total(of, lambda x: cross_entropy(x, y, axis_name=axis_name), z_loss, soft_cap)
+
+    def loss(x: jax.Array, *z: jax.Array) -> jax.Array:
+        if not z:
+            return cross_entropy(x, y, axis_name=axis_name)
+        entropy, of_z = cross_entropy_and_z_loss(x, y, *z, axis_name=axis_name)
+        return entropy + of_z
+
+    return total(of, loss, z_loss, soft_cap)
 
 
 safe_softmax_cross_entropy = softmax_cross_entropy
@@ -128,8 +136,12 @@ def softmax_cross_entropy_with_integer_labels(
     """
     name = "softmax_cross_entropy_with_integer_labels"
     of, labels = labelled(name, logits, labels, axis, where, ignore_index, axis_name)
-    hard, soft = (partial(f, axis_name=axis_name) for f in (_label.surprisal, cross_entropy))
-    loss = smoothed(of, labels, hard, soft, label_smoothing, weights)
+
+    def surprisal(x: jax.Array, label: jax.Array, *z: jax.Array) -> Any:
+        f = _label.surprisal_and_z_loss if z else _label.surprisal
+        return f(x, label, *z, axis_name=axis_name)
+
+    loss = smoothed(of, labels, surprisal, partial(cross_entropy, axis_name=axis_name), label_smoothing, weights)
     return total(of, loss, z_loss, soft_cap)
 
 

@@ -16,7 +16,7 @@ from stablelogits_jax._double_float import written
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import exp_of_top, unit
 from stablelogits_jax._row_sums import sums
-from stablelogits_jax._rows import _log_softmax, _softmax, _softmax_slope, inverse_of_whole
+from stablelogits_jax._rows import _log_softmax, _softmax, _softmax_slope, _z_loss, inverse_of_whole
 from stablelogits_jax._stats import Stats, _shift, exponentials, kept, not_kept, with_stats
 
 
@@ -129,4 +129,9 @@ def _cross_entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
     return loss, moved(loss, (x_dot, partial(in_logits, x, y, of)), (y_dot, partial(in_labels, x, y, of)))
 
 
+def _cross_entropy_and_z_loss(x: jax.Array, y: jax.Array, z: jax.Array, of: Found) -> tuple[jax.Array, jax.Array]:
+    return _cross_entropy(x, y, of), _z_loss(x, z, of.stats)
+
+
 cross_entropy = with_stats(_cross_entropy, found_for_value, found)
+cross_entropy_and_z_loss = with_stats(_cross_entropy_and_z_loss, found_for_value, found)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _relative_entropy, _stats
+from stablelogits_jax import _checks, _mixture, _relative_entropy, _stats
 from stablelogits_jax._checks import Axis, as_type, compute_type
 from stablelogits_jax._core import masked, recomputed, wide
 from stablelogits_jax._part_sums import sum_of
@@ -220,7 +220,7 @@ def js_divergence(
     axes = _checks.axes(name, axis, log_q.ndim)
     batch = tuple(n for a, n in enumerate(log_q.shape) if a not in axes)
     weight = _checks.option(name, "beta", beta, batch, compute_type(dtype), 0, 1)
-    return _sum_over(_relative_entropy._js, name, log_q, log_t, 0.0, axis, where, weight)
+    return _sum_over(_mixture._js, name, log_q, log_t, 0.0, axis, where, weight)
 
 
 def bernoulli_kl_from_logits(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from stablelogits_jax import _checks, _mesh, _rows, _stats
+from stablelogits_jax import _checks, _mesh, _stats
 from stablelogits_jax._bivariate import _soft_cap, _times
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import core, define_slopes, masked, recomputed
@@ -56,20 +56,15 @@ def examples(
 
 
 def total(
-    of: Examples, loss: Callable[[jax.Array], jax.Array], z_loss: ArrayLike = 0.0, soft_cap: ArrayLike | None = None
+    of: Examples, loss: Callable[..., jax.Array], z_loss: ArrayLike = 0.0, soft_cap: ArrayLike | None = None
 ) -> jax.Array:
-    """loss(x) of the capped logits with their z-loss, and 0 for the examples that do not count."""
-
-    def with_z_loss(x: jax.Array) -> jax.Array:
-        if _checks.is_number(z_loss, 0):
-            return loss(x)
-        return loss(x) + _rows.z_loss(x, option(of, "z_loss", z_loss), axis_name=of.axis_name)
-
+    """loss(x) of the capped logits, or loss(x, z) with their z-loss, and 0 for the examples that do not count."""
+    z = () if _checks.is_number(z_loss, 0) else (option(of, "z_loss", z_loss),)
     if soft_cap is None:
-        y = with_z_loss(of.x)
+        y = loss(of.x, *z)
     else:
         cap = option(of, "soft_cap", soft_cap, positive=True)[..., None]
-        y = recomputed(lambda x, cap: with_z_loss(_soft_cap(x, cap)))(of.x, cap)
+        y = recomputed(lambda x, cap: loss(_soft_cap(x, cap), *z))(of.x, cap)
     return y if of.counted is None else masked(y, of.counted, 0)
 
 
@@ -104,7 +99,7 @@ def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights:
         s = option(of, "label_smoothing", label_smoothing, high=1)[..., None]
         y = _mixed(y, s, uniform(x, of.mask, of.axis_name))
     if weights is not None:
-        y = _class_weights(of, weights) * y
+        y = _times(_class_weights(of, weights), y)
     return y if lost is None else masked(y, ~lost, 1)
 
 
@@ -159,14 +154,14 @@ def labelled(
 def smoothed(
     of: Examples,
     labels: jax.Array,
-    hard: Callable[[jax.Array, jax.Array], jax.Array],
+    hard: Callable[..., tuple[jax.Array, jax.Array] | jax.Array],
     soft: Callable[[jax.Array, jax.Array], jax.Array],
     label_smoothing: ArrayLike,
     weights: ArrayLike | None,
-) -> Callable[[jax.Array], jax.Array]:
-    """(1 - s) w hard(x, label) + soft(x, s w / K), without a one-hot array. An infinite loss is multiplied once, by all
-    of its factors: where they are 0 it is absent, in slopes too. That of a label on a masked class, which is lost, is
-    multiplied by 1, as in `shares`."""
+) -> Callable[..., jax.Array]:
+    """(1 - s) w hard(x, label) + soft(x, s w / K), without a one-hot array; of hard(x, label, z) the second array, the
+    z-loss, is added. An infinite loss is multiplied once, by all of its factors: where they are 0 it is absent, in
+    slopes too. That of a label on a masked class, which is lost, is multiplied by 1, as in `shares`."""
     dtype = _checks.compute_type(of.x.dtype)
     w = None if weights is None else _class_weights(of, weights)
 
@@ -187,15 +182,18 @@ def smoothed(
         of_label = jnp.take(jnp.asarray(weights).astype(dtype).reshape(-1), index(), mode="fill", fill_value=missing)
         of_label = unless_lost(_mesh.over_all(of_label, of.axis_name))
 
-    def loss(x: jax.Array) -> jax.Array:
-        y = hard(x, labels)
+    def without_z(x: jax.Array, y: jax.Array) -> jax.Array:
         if _checks.is_number(label_smoothing, 0):
             return y if of_label is None else _times(of_label, y)
         s = option(of, "label_smoothing", label_smoothing, high=1)
         kept = unless_lost(1 - s)
-        kept = kept if of_label is None else kept * of_label
+        kept = kept if of_label is None else _times(kept, of_label)
         share = uniform(x, of.mask, of.axis_name)
-        share = share if w is None else w * share
-        return _times(kept, y) + soft(x, s[..., None] * share)
+        share = share if w is None else _times(w, share)
+        return _times(kept, y) + soft(x, _times(s[..., None], share))
+
+    def loss(x: jax.Array, *z: jax.Array) -> jax.Array:
+        y, *of_z = jax.tree.leaves(hard(x, labels, *z))
+        return sum(of_z, without_z(x, y))
 
     return loss

@@ -42,6 +42,8 @@ def sigmoid_focal_loss(
     Returns:
         Losses in [0, inf] of the logits' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
         Limits: at +-inf 0 where the label matches, +inf where it does not, with the slopes' limits; NaN at NaN.
+        A second derivative in a label has a factor gamma (1 - p)^(gamma - 2): where that is beyond the largest float,
+        as for labels of 0 or 1 at |logit| > 88 / (2 - gamma) in float32, those in the label are infinite or NaN.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
@@ -69,12 +71,10 @@ def sigmoid_focal_loss(
 @recomputed
 def _weighted_focal(x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array | None) -> jax.Array:
     infinite = jnp.isinf(x)
-    loss = _focal(0)(jnp.where(infinite, 0, x), y, gamma)
+    loss = _focal(0)(jnp.where(infinite, 0, x), y, gamma, _one(x) if alpha is None else _balance(y, alpha))
     limit = _at_infinity(0, 0, 0)
     at = jnp.where(infinite, x, 1), jnp.where(infinite, y, 0.5), gamma
-    if alpha is None:
-        return jnp.where(infinite, 2 * limit(*at, 0.5 * _one(x)), loss)
-    return jnp.where(infinite, limit(*at, alpha), _times(_balance(y, alpha), loss))
+    return jnp.where(infinite, 2 * limit(*at, 0.5 * _one(x)) if alpha is None else limit(*at, alpha), loss)
 
 
 @core
@@ -155,19 +155,24 @@ def _log_miss(x: jax.Array, y: jax.Array) -> jax.Array:
 def _power(logs: int) -> Any:
     @jax.custom_jvp
     @jax.jit
-    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
-        """scale m log(1 - p_y)^logs with m = (1 - p_y)^gamma, of which each slope in gamma has one log more: apart from
-        m, its own slope in y would be infinite beside a 0. A scale of 0, such as gamma (gamma - 1) of a second slope,
-        is 0 at any m."""
+    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array, times: jax.Array) -> jax.Array:
+        """scale times m log(1 - p_y)^logs with m = (1 - p_y)^gamma, of which each slope in gamma has one log more:
+        apart from m, its own slope in y would be infinite beside a 0. A factor of 0, such as gamma (gamma - 1) of a
+        second slope, is 0 at any m; of two, each keeps the other's slope from an infinite m."""
         log_miss = _log_miss(x, y)
-        return _with_logs(_times(scale, jnp.exp(_times(gamma, log_miss))), log_miss, logs)
+        return _with_logs(_scaled(scale, times, _times(gamma, log_miss)), log_miss, logs)
 
     define_slopes(
         f,
-        lambda x, y, gamma, scale: (1 - 2 * y) * _lowered(_power_pull, logs, x, y, gamma, scale * gamma, scale),
-        lambda x, y, gamma, scale: -_tanh(x / 2) * _lowered(_power, logs, x, y, gamma - 1, scale * gamma, scale),
+        lambda x, y, gamma, scale, times: (
+            (1 - 2 * y) * _lowered(_power_pull, logs, x, y, gamma, scale, times * gamma, times)
+        ),
+        lambda x, y, gamma, scale, times: (
+            -_tanh(x / 2) * _lowered(_power, logs, x, y, gamma - 1, scale, times * gamma, times)
+        ),
         lambda *of: _power(logs + 1)(*of),
-        lambda x, y, gamma, scale: f(x, y, gamma, _one(x)),
+        lambda x, y, gamma, scale, times: f(x, y, gamma, _one(x), times),
+        lambda x, y, gamma, scale, times: f(x, y, gamma, scale, _one(x)),
     )
     return f
 
@@ -176,31 +181,36 @@ def _power(logs: int) -> Any:
 def _power_pull(logs: int) -> Any:
     @jax.custom_jvp
     @jax.jit
-    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
-        """scale m pull log(1 - p_y)^logs, in one exponential: with a pull of its own the slope in y would be 0 times
-        infinity. The pull is the size of the slope of log(1 - p_y) in x, sigmoid(x) sigmoid(-x) / (1 - p_y), in which
-        equal infinities cancel."""
+    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array, times: jax.Array) -> jax.Array:
+        """scale times m pull log(1 - p_y)^logs, in one exponential: with a pull of its own the slope in y would be 0
+        times infinity. The pull is the size of the slope of log(1 - p_y) in x, sigmoid(x) sigmoid(-x) / (1 - p_y), in
+        which equal infinities cancel."""
         plus, minus = _log_sigmoid(x), _log_sigmoid(-x)
         log_miss = _log_miss(x, y)
         log_pull = jnp.maximum(plus, minus) + _difference(jnp.minimum(plus, minus), log_miss)
-        return _with_logs(_times(scale, jnp.exp(_times(gamma, log_miss) + log_pull)), log_miss, logs)
+        return _with_logs(_scaled(scale, times, _times(gamma, log_miss) + log_pull), log_miss, logs)
 
-    def in_logits(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+    def in_logits(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array, times: jax.Array) -> jax.Array:
         """Of sigmoid(x) sigmoid(-x) (1 - p_y)^(gamma - 1) log(1 - p_y)^logs, by the product rule."""
         pull = (1 - 2 * y) * _pull(x, y)
-        slope = f(x, y, gamma, scale) * ((gamma - 1) * pull - _tanh(x / 2))
-        return slope + logs * pull * _power_pull(logs - 1)(x, y, gamma, scale) if logs else slope
+        slope = f(x, y, gamma, scale, times) * ((gamma - 1) * pull - _tanh(x / 2))
+        return slope + logs * pull * _power_pull(logs - 1)(x, y, gamma, scale, times) if logs else slope
 
     define_slopes(
         f,
         in_logits,
-        lambda x, y, gamma, scale: (
-            -_tanh(x / 2) * _lowered(_power_pull, logs, x, y, gamma - 1, scale * (gamma - 1), scale)
+        lambda x, y, gamma, scale, times: (
+            -_tanh(x / 2) * _lowered(_power_pull, logs, x, y, gamma - 1, scale, times * (gamma - 1), times)
         ),
         lambda *of: _power_pull(logs + 1)(*of),
-        lambda x, y, gamma, scale: f(x, y, gamma, _one(x)),
+        lambda x, y, gamma, scale, times: f(x, y, gamma, _one(x), times),
+        lambda x, y, gamma, scale, times: f(x, y, gamma, scale, _one(x)),
     )
     return f
+
+
+def _scaled(scale: jax.Array, times: jax.Array, log: jax.Array) -> jax.Array:
+    return _times(scale, _times(times, jnp.exp(log)))
 
 
 def _with_logs(m: jax.Array, log_miss: jax.Array, logs: int) -> jax.Array:
@@ -209,14 +219,16 @@ def _with_logs(m: jax.Array, log_miss: jax.Array, logs: int) -> jax.Array:
     return m
 
 
-def _lowered(f: Callable, logs: int, x: Any, y: Any, gamma: Any, scale: Any, scale_of_logs: Any) -> jax.Array:
+def _lowered(
+    f: Callable, logs: int, x: Any, y: Any, gamma: Any, scale: Any, times: Any, times_of_logs: Any
+) -> jax.Array:
     """The slope of (1 - p_y)^gamma log(1 - p_y)^logs in 1 - p_y, by the product rule; the power is lowered already."""
-    slope = f(logs)(x, y, gamma, scale)
-    return slope + logs * f(logs - 1)(x, y, gamma, scale_of_logs) if logs else slope
+    slope = f(logs)(x, y, gamma, scale, times)
+    return slope + logs * f(logs - 1)(x, y, gamma, scale, times_of_logs) if logs else slope
 
 
 def _pull(x: jax.Array, y: jax.Array) -> jax.Array:
-    return _power_pull(0)(x, y, jnp.zeros_like(x), _one(x))
+    return _power_pull(0)(x, y, jnp.zeros_like(x), _one(x), _one(x))
 
 
 define_slopes(
@@ -230,9 +242,9 @@ define_slopes(
 def _focal(logs: int) -> Any:
     @jax.custom_jvp
     @jax.jit
-    def f(x: jax.Array, y: jax.Array, gamma: jax.Array) -> jax.Array:
-        """m log(1 - p_y)^logs c, with c the cross entropy; each slope in gamma has one log more."""
-        return _times(_power(logs)(x, y, gamma, _one(x)), _cross_entropy(x, y, _one(x), 0 * _one(x)))
+    def f(x: jax.Array, y: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+        """scale m log(1 - p_y)^logs c, with c the cross entropy; each slope in gamma has one log more."""
+        return _times(_power(logs)(x, y, gamma, scale, _one(x)), _cross_entropy(x, y, _one(x), 0 * _one(x)))
 
     @partial(f.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
@@ -241,21 +253,23 @@ def _focal(logs: int) -> Any:
 
         @recomputed
         def tangent(primals: tuple, *dots: jax.Array) -> jax.Array:
-            x, y, gamma = primals
+            x, y, gamma, scale = primals
             one, largest = _one(x), float(jnp.finfo(x.dtype).max)
-            c, m = _cross_entropy(x, y, one, 0 * one), _power(logs)(x, y, gamma, one)
+            c, m = _cross_entropy(x, y, one, 0 * one), _power(logs)(x, y, gamma, scale, one)
             total = jnp.zeros_like(x)
             for i, dot in zip(moved, dots, strict=True):
                 if i == 0:
                     c_x = (1 - y) * _sigmoid(x) - y * _sigmoid(-x)
-                    pull = _lowered(_power_pull, logs, x, y, gamma, gamma, one)
+                    pull = _lowered(_power_pull, logs, x, y, gamma, scale, gamma, one)
                     total += dot * (m * c_x + (1 - 2 * y) * _times(pull, c))
                 elif i == 1:
-                    power = _lowered(_power, logs, x, y, gamma - 1, gamma, one)
+                    power = _lowered(_power, logs, x, y, gamma - 1, scale, gamma, one)
                     slope = _times(m, -x) - _tanh(x / 2) * _times(power, c)
                     total += dot * jnp.where(jnp.isinf(x), slope, jnp.clip(slope, -largest, largest))
+                elif i == 2:
+                    total += dot * _focal(logs + 1)(x, y, gamma, scale)
                 else:
-                    total += dot * _focal(logs + 1)(x, y, gamma)
+                    total += dot * f(x, y, gamma, one)
             return total
 
         return f(*primals), tangent(primals, *(tangents[i] for i in moved))

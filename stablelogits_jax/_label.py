@@ -23,7 +23,7 @@ from stablelogits_jax._double_float import two_sum
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import Unit, exp_in, exp_of_top, unit
 from stablelogits_jax._row_sums import sums
-from stablelogits_jax._rows import _softmax_slope
+from stablelogits_jax._rows import _logsumexp, _softmax_slope, z_loss_of
 from stablelogits_jax._stats import Stats, _shift, largest, with_stats
 
 
@@ -70,16 +70,22 @@ def _at(x: jax.Array, label: jax.Array, axis_name: AxisName) -> jax.Array:
     return jnp.where(is_class[..., None], _mesh.over_all(x, axis_name), jnp.nan)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("stats", "surprisal", "miss", "inverse"), meta_fields=())
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("stats", "surprisal", "miss", "chance", "inverse"), meta_fields=()
+)
 @dataclass(frozen=True)
 class Found:
-    """What one look at the rows finds: their statistics, -log p and 1 - p of the label, and 1 / sum e; NaN for a label
-    that is no class. [..., 1] all, and all constants, of which the rules know how they move with x."""
+    """What one look at the rows finds: their statistics, -log p, 1 - p and p of the label, and 1 / sum e; NaN for a
+    label that is no class. [..., 1] all, and all constants, of which the rules know how they move with x."""
 
     stats: Stats
     surprisal: jax.Array
     miss: jax.Array
+    chance: jax.Array
     inverse: jax.Array
+
+    def inner(self, slope: jax.Array, t: jax.Array) -> jax.Array:
+        return self.stats.inner(slope, t)
 
 
 def _sum_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
@@ -108,7 +114,7 @@ def _found(x: jax.Array, label: jax.Array, sum_of_others: Callable, axis_name: A
     shift = _shift(own, top)
     surprisal = jnp.where(shift == -jnp.inf, jnp.inf, stats.log_total - shift)
     inverse = 1 / jnp.where(stats.total == 0, jnp.inf, stats.whole_in_unit)
-    return Found(stats, surprisal, rest * inverse, inverse)
+    return Found(stats, surprisal, rest * inverse, e * inverse, inverse)
 
 
 @jax.custom_jvp
@@ -134,15 +140,40 @@ def _miss_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _miss(*primals), jnp.where(jnp.isnan(of.surprisal), jnp.nan, slope)
 
 
+@jax.custom_jvp
+@jax.jit
+def _chances(x: jax.Array, label: jax.Array, of: Found) -> jax.Array:
+    """p, of the exponentials that the slope of the surprisal is made of"""
+    index = _index(x, label, of.stats.axis_name)
+    return jnp.where(_is_label(x, index), of.chance, _others(x, index, unit(of.stats.top)) * of.inverse)
+
+
+@_chances.defjvp
+def _chances_jvp(primals: tuple, tangents: tuple) -> tuple:
+    x, _, of = primals
+    return _chances(*primals), _softmax_slope(x, of.stats, tangents[0])
+
+
 @_surprisal.defjvp
 def _surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
     @recomputed
     def tangent(x: jax.Array, label: jax.Array, of: Found, x_dot: jax.Array) -> jax.Array:
-        return of.stats.inner(_miss(x, label, of), x_dot)
+        return of.inner(_miss(x, label, of), x_dot)
 
     return _surprisal(*primals), tangent(*primals, tangents[0])
 
 
-surprisal = with_stats(
-    _surprisal, partial(_found, sum_of_others=_sum_not_kept), partial(_found, sum_of_others=_sum_kept)
-)
+_z_loss = z_loss_of(lambda x, label, of: _logsumexp(x, of.stats), _chances)
+
+
+def _surprisal_and_z_loss(x: jax.Array, label: jax.Array, z: jax.Array, of: Found) -> tuple[jax.Array, jax.Array]:
+    return _surprisal(x, label, of), _z_loss(x, z, label, of)
+
+
+def _found_with(sum_of_others: Callable) -> Callable:
+    return lambda x, label, *_, axis_name: _found(x, label, sum_of_others, axis_name)
+
+
+at_value, at_slope = (_found_with(sum_of_others) for sum_of_others in (_sum_not_kept, _sum_kept))
+surprisal = with_stats(_surprisal, at_value, at_slope)
+surprisal_and_z_loss = with_stats(_surprisal_and_z_loss, at_value, at_slope)

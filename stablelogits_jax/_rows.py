@@ -1,6 +1,8 @@
 """Floor 2: the cores of the functions along one axis, and their rules. Rows are [..., n], see `_stats.py`."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,38 +132,44 @@ logmeanexp = with_stats(_logmeanexp)
 # Losses -----------------------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-@jax.jit
-def _z_loss(x: jax.Array, z: jax.Array, of: Stats) -> jax.Array:
-    """z logsumexp(x)^2"""
-    log_normalizer = _logsumexp(x, of)
-    return _times(_times(z, log_normalizer), log_normalizer)
-
-
 @core
-def _of_share(factor: jax.Array, p: jax.Array) -> jax.Array:
-    """factor p, where p = 0 is absence: of a class beside +inf, of all in a row of -inf. Where the factor, a
-    logsumexp, is infinite, p does not move."""
-    return _times.closed(factor, p)
+def _of_share(z: jax.Array, y: jax.Array, p: jax.Array) -> jax.Array:
+    """2 z y p, where p = 0 is absence: of a class beside +inf, of all in a row of -inf. Where y, a logsumexp, is
+    infinite, p does not move."""
+    return jnp.where(p == 0, 0, _times.closed(2 * z, y) * p)
 
 
-define_slopes(_of_share, lambda factor, p: p, lambda factor, p: jnp.where(jnp.isinf(factor), 0, factor))
+define_slopes(
+    _of_share,
+    lambda z, y, p: _of_share(jnp.ones_like(z), y, p),
+    lambda z, y, p: 2 * z * p,
+    lambda z, y, p: jnp.where(jnp.isinf(y), 0, 2 * z * y),
+)
 
 
-@partial(_z_loss.defjvp, symbolic_zeros=True)
-def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """2 z logsumexp(x) p in x."""
-    x, z, of = primals
-    x_dot, z_dot, _ = tangents
+def z_loss_of(log_normalizer: Callable, chances: Callable) -> Any:
+    """z log_normalizer^2 as a function of x, z and what both functions of x are given, and its rule: 2 z log_normalizer
+    p in x."""
+
+    @jax.custom_jvp
+    @jax.jit
+    def _z_loss(x: jax.Array, z: jax.Array, *given: Any) -> jax.Array:
+        y = log_normalizer(x, *given)
+        return _times(_times(z, y), y)
 
     @recomputed
-    def in_logits(x: jax.Array, z: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
-        of_square = _of_share(2 * _logsumexp(x, of)[..., None], _softmax(x, of))
-        return of.inner(_times(z[..., None], of_square), x_dot)
+    def in_logits(x: jax.Array, z: jax.Array, given: tuple, x_dot: jax.Array) -> jax.Array:
+        slope = _of_share(z[..., None], log_normalizer(x, *given)[..., None], chances(x, *given))
+        return given[-1].inner(slope, x_dot)
 
-    loss = _z_loss(*primals)
-    in_z = z_dot, lambda dot: dot * _z_loss(x, jnp.ones_like(z), of)
-    return loss, moved(loss, (x_dot, partial(in_logits, x, z, of)), in_z)
+    @partial(_z_loss.defjvp, symbolic_zeros=True)
+    def _z_loss_jvp(primals: tuple, tangents: tuple) -> tuple:
+        (x, z, *given), (x_dot, z_dot, *_), loss = primals, tangents, _z_loss(*primals)
+        in_z = z_dot, lambda dot: dot * _z_loss(x, jnp.ones_like(z), *given)
+        return loss, moved(loss, (x_dot, partial(in_logits, x, z, given)), in_z)
+
+    return _z_loss
 
 
+_z_loss = z_loss_of(_logsumexp, _softmax)
 z_loss = with_stats(_z_loss)

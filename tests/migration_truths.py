@@ -120,6 +120,10 @@ TRUTHS = {
     "sl.softmax_focal_loss_with_integer_labels(logits, labels, gamma=2.0)": each(
         lambda x, label: softmax_focal(x, one_hot(label))
     ),
+    "sl.log_cosh(x - z)": each(lambda x, z: log((exp(x - z) + exp(z - x)) / 2)),
+    "sl.sigmoid_binary_cross_entropy(logits, targets)": lambda logits, targets: [
+        loss for x, y in zip(logits, targets, strict=True) for loss in each(binary)(x, y)
+    ],
     "sl.ordinal_cross_entropy(x, labels, cutpoints)": each(lambda x, label: ordinal(x, label, CUTPOINTS)),
     "sl.info_nce_loss(images, texts, temperature=T)": lambda images, texts: info_nce(images, texts, T),
     f"{INTEGER}(maps, map_labels, axis=1)": of_maps,

@@ -154,16 +154,58 @@ def test_options_by_keyword_alone():
         sl.dpo_loss(X, X, X, X, 0.1)  # type: ignore
 
 
-def test_no_such_mesh_axis():
-    split = [name for name in sl.__all__ if "axis_name" in inspect.signature(getattr(sl, name)).parameters]
-    labels = LOSSES | {name: LABEL for name in ARRAYS if name.startswith("linear")}
-    for name in split:
-        rest = [labels[name]] if name in labels else [X] * (len(ARRAYS[name]) - 1)
-        kernel = [jnp.zeros((3, 5))] if name.startswith("linear") else []
-        for axis_name in ("absent", ("absent", "none")):
-            with refused(ValueError, name.removeprefix("safe_"), "axis_name", "absent"):
-                getattr(sl, name)(X, *kernel, *rest, axis_name=axis_name)
-    assert len(split) > 15
+# What many functions have in common, and what none of them takes.
+SHARED = {
+    "axis": (ValueError, 7),
+    "axis_name": (ValueError, "absent"),
+    "ignore_index": (TypeError, 0.5),
+    "label_smoothing": (ValueError, 1.5),
+    "soft_cap": (ValueError, 0.0),
+    "temperature": (ValueError, -1.0),
+    "weights": (ValueError, jnp.ones(7)),
+    "where": (TypeError, jnp.ones((4, 3))),
+    "z_loss": (ValueError, -1.0),
+}
+
+
+def parameters(name):
+    return inspect.signature(getattr(sl, name)).parameters
+
+
+def arguments(name):
+    """What a function takes."""
+    if name.startswith("linear"):
+        return X, jnp.zeros((3, 5)), LABEL
+    if name == "ordinal_cross_entropy":
+        return X, jnp.zeros(X.shape, int), CUTS
+    if name in ("smooth_labels", "convex_kl_divergence"):
+        return Y, Y[0, 0] if name == "smooth_labels" else Y
+    return X, *([X] * (len(ARRAYS[name]) - 1) if name in ARRAYS else [LOSSES[name]]), *REST.get(name, ())
+
+
+@pytest.mark.parametrize("name", sl.__all__)
+def test_what_functions_have_in_common(name):
+    said = {"safe_softmax_cross_entropy": "softmax_cross_entropy", "convex_kl_divergence": "generalized_kl_divergence"}
+    getattr(sl, name)(*arguments(name))
+    for parameter, (exception, value) in SHARED.items():
+        if parameter in parameters(name):
+            with refused(exception, said.get(name, name), parameter):
+                getattr(sl, name)(*arguments(name), **{parameter: value})
+
+
+def test_each_parameter_is_refused_something():
+    """Of each function, but for flags that take any truth value, as jax.nn's do."""
+    tried = {(name, word) for _, words, _ in CASES for name, *rest in [words.split()] for word in rest}
+    tried |= {(name, argument) for name in ARRAYS for argument in ARRAYS[name]} | {(name, "logits") for name in LOSSES}
+    aliases = {"safe_softmax_cross_entropy", "convex_kl_divergence"}
+    left = {(name, p) for name in set(sl.__all__) - aliases for p in parameters(name) if p not in SHARED} - tried
+    assert left == {("logsumexp", "keepdims"), ("logsumexp", "return_sign"), ("logmeanexp", "keepdims")}
+
+
+def test_no_such_mesh_axes():
+    for name in (name for name in sl.__all__ if "axis_name" in parameters(name)):
+        with refused(ValueError, name.removeprefix("safe_"), "axis_name", "absent"):
+            getattr(sl, name)(*arguments(name), axis_name=("absent", "none"))
 
 
 def test_every_name_is_here():

@@ -232,6 +232,18 @@ def test_a_masked_weight_reaches_nothing():
             np.testing.assert_allclose(gradient, [-0.125, 0.125, 0], rtol=1e-6)
 
 
+def test_an_infinite_weight_of_another_class_reaches_nothing():
+    weights = jnp.array([2.0, 1.0, jnp.inf])
+    for f, label in ((sl.softmax_cross_entropy, jnp.eye(3)[0]), (INTEGER, 0)):
+        loss, slopes = jax.value_and_grad(lambda x, w, f=f, y=label: f(x, y, weights=w), (0, 1))(jnp.zeros(3), weights)
+        np.testing.assert_allclose(loss, 2 * np.log(3.0), rtol=1e-6)
+        np.testing.assert_allclose(slopes[0], [-4 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+        np.testing.assert_allclose(slopes[1], [np.log(3.0), 0, 0], rtol=1e-6)
+        smoothed = jax.jit(lambda s, f=f, y=label: f(jnp.zeros(3), y, weights=weights, label_smoothing=s))
+        np.testing.assert_allclose(smoothed(0.0), loss, rtol=1e-6)
+        assert smoothed(0.1) == jnp.inf
+
+
 @pytest.mark.parametrize("name", [name for name in MASKED if "labels" not in name])
 def test_a_mask_that_broadcasts(name):
     """With all its axes, `where` broadcasts to the logits: one row for all examples, or one entry for all classes."""

@@ -1,5 +1,6 @@
 """The command, the grids, and what is said where the extra is not installed."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from checks import each, spec_of
 
 from stablelogits_jax._checks import compute_type
 from stablelogits_jax.verify import __main__ as command
+from stablelogits_jax.verify import _figures
 from stablelogits_jax.verify._measure import code, flat_digest
 from stablelogits_jax.verify._specs import SPECS
 
@@ -66,3 +68,19 @@ def test_the_digest_of_the_code_sees_numbers():
     x = jnp.zeros(3)
     one, two = (flat_digest(jax.jit(lambda x, a=a: x + a).trace(x).jaxpr) for a in (np.arange(3.0), np.ones(3)))
     assert one != two
+
+
+def test_figures_of_the_same_code_are_kept(tmp_path):
+    """Of other code, on another machine, or measured otherwise, they are not."""
+    spec, file = spec_of("sigmoid"), tmp_path / "figures.json"
+    kept = {"value": [-1.0, 0], "code": code(spec, "float32")}
+    assert _figures.on_grid(spec, "float32", kept) is kept
+    anew = _figures.on_grid(spec, "float32", kept | {"code": "of other code"})
+    assert anew["code"] == kept["code"]
+    assert 0 < anew["value"][0] < 1
+    nothing = {"grid": {}, "rows": {}}
+    assert _figures._before(file) == nothing
+    for change, is_kept in (({}, True), ({"date": "another"}, True), ({"measure": ""}, False), ({"device": ""}, False)):
+        figures = {"conditions": _figures.conditions() | change, "grid": {"sigmoid": {"float32": kept}}, "rows": {}}
+        file.write_text(json.dumps(figures))
+        assert _figures._before(file) == (figures if is_kept else nothing)

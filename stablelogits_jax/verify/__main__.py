@@ -1,7 +1,8 @@
 """`python -m stablelogits_jax.verify [name ...]`: the worst error of every public function, beside its peer's.
 
 With --exhaustive, of the functions of one number over every float32 number; a sweep that is cut goes on where it was.
-With --write, ACCURACY.md, the README's table and the data behind them, from complete sweeps and all else measured anew.
+With --write, ACCURACY.md, the README's table and the data behind them, from complete sweeps; of all else what has
+changed is measured anew.
 """
 
 import argparse

@@ -6,14 +6,14 @@ from math import inf
 import jax.numpy as jnp
 import numpy as np
 
-from stablelogits_jax.verify._grids import flushed, generator, masks, plane, rows, unflushed
+from stablelogits_jax.verify._grids import exp, exp2, flushed, generator, log, masks, plane, rows, unflushed
 from stablelogits_jax.verify._row_specs import CLASSES, two_rows
 
 
 def log_softmax(x):
     x = x.astype(np.float64)
     x = x - np.max(x, axis=-1, keepdims=True)
-    return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+    return x - log(np.sum(exp(x), axis=-1, keepdims=True))
 
 
 def two_distributions(dtype, equal=True):
@@ -30,8 +30,8 @@ def with_targets(dtype, **kind):
     """The targets themselves, of which none is 0, and some rows do not sum to 1."""
     log_q, log_t = two_distributions(dtype, **kind)
     least = 2.0 ** max(int(jnp.finfo(dtype).minexp) + 2, -40)
-    size = np.exp2(np.where(np.arange(len(log_q)) % 5 == 0, generator().uniform(-4, 4, len(log_q)), 0))
-    return log_q, np.maximum(np.exp(log_t.astype(np.float64)) * size[:, None], least).astype(dtype)
+    size = exp2(np.where(np.arange(len(log_q)) % 5 == 0, generator().uniform(-4, 4, len(log_q)), 0))
+    return log_q, np.maximum(exp(log_t.astype(np.float64)) * size[:, None], least).astype(dtype)
 
 
 not_equal = partial(with_targets, equal=False)  # equal ones differ by what is rounded off the logarithm
@@ -41,8 +41,8 @@ def with_weights(dtype):
     """Weights from 0 to 1, most of them close to an end."""
     log_q, log_t = two_distributions(dtype)
     rng, count = generator(), len(log_q)
-    small = np.exp2(-rng.uniform(1, max(14, jnp.finfo(dtype).nmant), count))
-    near_one = 1 - np.exp2(-rng.uniform(1, jnp.finfo(dtype).nmant, count))
+    small = exp2(-rng.uniform(1, max(14, jnp.finfo(dtype).nmant), count))
+    near_one = 1 - exp2(-rng.uniform(1, jnp.finfo(dtype).nmant, count))
     return log_q, log_t, np.choose(np.arange(count) % 3, [small, near_one, rng.random(count)]).astype(dtype)
 
 
@@ -72,7 +72,7 @@ def two_logits(dtype):
     """Pairs of logits; none of which the smaller probability is flushed, or its product with the other logit."""
 
     def keep(x, y):
-        products = np.abs(x) - np.log(np.maximum(np.abs(y), 1))
+        products = np.abs(x) - log(np.maximum(np.abs(y), 1))
         return unflushed(dtype, np.abs(x)) & unflushed(dtype, np.abs(y)) & unflushed(dtype, products)
 
     return plane(dtype, keep)
@@ -88,7 +88,7 @@ def with_temperatures(dtype):
     """Temperatures from 2^-3 to 2^17, of float16 2^15, but 1 where a probability would be flushed."""
     x, t = two_rows(dtype)
     largest = jnp.finfo(dtype).maxexp - 1
-    temperature = np.exp2(np.minimum(generator().permutation(np.arange(len(x)) % 21 - 3), largest)).astype(dtype)
+    temperature = exp2(np.minimum(generator().permutation(np.arange(len(x)) % 21 - 3), largest)).astype(dtype)
     wide, over = temperature[:, None].astype(np.float64), (x.astype(np.float64), t.astype(np.float64))
     near = np.any([flushed(a / wide, dtype) for a in over], axis=(0, 2))
     return x, t, np.where(near, np.ones_like(temperature), temperature)

@@ -6,6 +6,7 @@ figures.json  the 16-bit types, the grids of all functions, rows, and under what
 worst.json    each input that was ever the worst, for the tests to come back to
 """
 
+import hashlib
 import json
 import platform
 import re
@@ -25,17 +26,22 @@ from stablelogits_jax.verify._specs import SPECS
 from stablelogits_jax.verify._sweep import DOMAINS, ORDERS, Tally, complete, sample, sixteen_bits
 
 SIXTEEN = ("bfloat16", "float16")
+SHOWN = ("__main__", "_report")  # the files that only show what the others measure
 SAMPLE = 255  # of a peer's float32 numbers each SAMPLE-th is measured: of an even one all last digits would be 0
 
 
 def conditions() -> dict[str, str]:
-    """What figures depend on."""
+    """What figures depend on, beside the code that is measured."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     device = jax.devices()[0]
     packages = ("jax", "jaxlib", "optax", "numpy", "mpmath")
+    measure = b"".join(
+        file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")) if file.stem not in SHOWN
+    )
     return {package: _version(package) for package in packages} | {
         "python": platform.python_version(),
+        "measure": hashlib.sha256(measure).hexdigest()[:16],
         "device": models[0] if device.platform == "cpu" and models else device.device_kind,
         "platform": device.platform,
         "date": str(date.today()),
@@ -62,24 +68,29 @@ def one_number(name: str, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield dtype, {"ours": sixteen_bits(name, dtype), "peer": sixteen_bits(name, dtype, peer) if peer else []}
 
 
-def on_grid(spec: Spec, dtype: str) -> dict[str, Any]:
+def on_grid(spec: Spec, dtype: str, before: dict[str, Any]) -> dict[str, Any]:
     """Of each order the worst error in ulps and how many results are broken, ours and the peer's; and the code of
     ours."""
+    digest = code(spec, dtype)
+    if before.get("code") == digest:
+        return before
     both = [worst(measure(f, spec, dtype)) for f in (spec.ours(), spec.peers()) if f]
     figures = {order: [entry for found in both for entry in found[order]] for order in ORDERS}
-    return figures | {"code": code(spec, dtype)}
+    return figures | {"code": digest}
 
 
-def in_rows(dtype: str) -> dict[str, dict]:
+def in_rows(dtype: str, before: dict[str, dict]) -> dict[str, dict]:
     """Of each function the worst of each result in any row, ours and the peer's."""
-    peers = {name: _rowwise.peer(name) for name in _rowwise.FUNCTIONS}
+    codes = {name: _rowwise.code(name, dtype) for name in _rowwise.FUNCTIONS}
+    rows = {name: found for name, found in before.items() if found["code"] == codes.get(name)}
+    peers = {name: _rowwise.peer(name) for name in codes if name not in rows}
     both = [(name, None) for name in peers] + [(name, peer) for name, peer in peers.items() if peer]
-    rows: dict[str, dict] = {name: {"ours": {}, "peer": {}, "code": _rowwise.code(name, dtype)} for name in peers}
+    rows |= {name: {"ours": {}, "peer": {}, "code": codes[name]} for name in peers}
     for (name, peer), found in zip(both, _rowwise.measured(both, dtype), strict=True):
         rows[name]["peer" if peer else "ours"] = {
             what: [a.error, a.result, a.family, a.n, a.broken] for what, a in found.items()
         }
-    return rows
+    return {name: rows[name] for name in codes}
 
 
 def worst(findings: list) -> dict[str, list]:
@@ -93,7 +104,9 @@ def worst(findings: list) -> dict[str, list]:
 
 
 def write(folder: Path) -> Iterator[str]:
-    """Measures all that the sweeps do not hold, and says what was done, step by step."""
+    """Measures what neither the sweeps hold nor an earlier run found of the same code under these conditions, and says
+    what was done, step by step."""
+    before = _before(folder / "figures.json")
     numbers: dict[str, dict] = {}
     for name in DOMAINS:
         numbers[name] = {}
@@ -104,17 +117,24 @@ def write(folder: Path) -> Iterator[str]:
     for spec in SPECS:
         grid[str(spec)] = {}
         for dtype in TYPES:
-            grid[str(spec)][dtype] = on_grid(spec, dtype)
+            grid[str(spec)][dtype] = on_grid(spec, dtype, before["grid"].get(str(spec), {}).get(dtype, {}))
             yield f"{spec}, {dtype}, on the grid"
     _rowwise.check_truths()
     rows: dict[str, dict] = {name: {} for name in _rowwise.FUNCTIONS}
     for dtype in TYPES:
-        for name, found in in_rows(dtype).items():
+        for name, found in in_rows(dtype, {name: types[dtype] for name, types in before["rows"].items()}).items():
             rows[name][dtype] = found
         yield f"rows, {dtype}"
     figures = {"conditions": conditions(), "one number": numbers, "grid": grid, "rows": rows}
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     _remember(folder / "worst.json", numbers)
+
+
+def _before(file: Path) -> dict[str, dict]:
+    """The figures of an earlier run under these conditions, whatever its day."""
+    found = json.loads(file.read_text()) if file.exists() else {}
+    same = found.get("conditions", {}) | {"date": ""} == conditions() | {"date": ""}
+    return found if same else {"grid": {}, "rows": {}}
 
 
 def steps() -> int:

@@ -1,5 +1,6 @@
 """Inputs: where a float type can go wrong. Every grid has a fixed number of points, so that one program serves many."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 
 POINTS = 512  # of a grid of scalars or of pairs
 ROWS = 48  # of a grid of rows
-LN_2 = float(np.log(2.0))
+LN_2 = math.log(2)
+
+# Of the C library, number by number: NumPy's own have other last digits where the processor has other instructions.
+exp, exp2, log, power = (np.vectorize(f, otypes=[float]) for f in (math.exp, math.exp2, math.log, math.pow))
 
 
 def generator() -> np.random.Generator:
@@ -19,13 +23,13 @@ def generator() -> np.random.Generator:
 def log_uniform(rng: np.random.Generator, dtype: Any, count: int) -> np.ndarray:
     """Positive normal numbers of the type, every exponent alike."""
     info = jnp.finfo(dtype)
-    return np.exp2(rng.uniform(info.minexp, info.maxexp, count))
+    return exp2(rng.uniform(info.minexp, info.maxexp, count))
 
 
 def _scalars(rng: np.random.Generator, dtype: Any, near: Sequence[float]) -> np.ndarray:
     info = jnp.finfo(dtype)
-    reach = 1.05 * np.log(float(info.max))  # exp neither overflows nor is flushed much before it
-    steps = np.exp2(-rng.uniform(0, info.nmant + 1, (4 * POINTS, 1))) * rng.choice([-1, 1], (4 * POINTS, 1))
+    reach = 1.05 * math.log(float(info.max))  # exp neither overflows nor is flushed much before it
+    steps = exp2(-rng.uniform(0, info.nmant + 1, (4 * POINTS, 1))) * rng.choice([-1, 1], (4 * POINTS, 1))
     pool = [
         rng.choice([-1, 1], POINTS) * log_uniform(rng, dtype, POINTS),
         rng.uniform(-reach, reach, 2 * POINTS),
@@ -66,7 +70,7 @@ def unflushed(dtype: Any, exponent: np.ndarray) -> np.ndarray:
 
     Between, XLA flushes it out of a sum that is itself normal.
     """
-    smallest = -np.log(np.finfo(np.float64 if jnp.dtype(dtype).itemsize == 8 else np.float32).tiny)
+    smallest = -math.log(np.finfo(np.float64 if jnp.dtype(dtype).itemsize == 8 else np.float32).tiny)
     return (exponent < smallest - 12) | (exponent > smallest + 40)
 
 
@@ -79,7 +83,7 @@ def plane(
     rng = generator()
     a, b = (rng.permutation(_scalars(rng, dtype, (1.0, *points))) for points in near)
     a, b = a[: 8 * POINTS], b[: 8 * POINTS]
-    near_a = a * (1 - np.exp2(-rng.uniform(1, jnp.finfo(dtype).nmant, a.size)) * rng.choice([-1, 1], a.size))
+    near_a = a * (1 - exp2(-rng.uniform(1, jnp.finfo(dtype).nmant, a.size)) * rng.choice([-1, 1], a.size))
     kinds = [(a, b), (a, near_a), (a, a + rng.uniform(-40, 40, a.size))]
     pairs = _rounded(rng.permutation(np.concatenate([np.stack(kind) for kind in kinds], axis=1), axis=1), dtype)
     a, b = pairs[:, np.all(_normal(pairs), axis=0) & keep(*pairs.astype(np.float64))]
@@ -91,7 +95,7 @@ def flushed(x: np.ndarray, dtype: Any) -> np.ndarray:
 
     XLA flushes what is below it, and with it what it would be multiplied into: an entropy p log(1 / p) of 1e-36, say.
     """
-    reach = np.log(2.0) * (1022 if jnp.finfo(dtype).maxexp > 128 else 126)
+    reach = LN_2 * (1022 if jnp.finfo(dtype).maxexp > 128 else 126)
     return np.abs(np.max(x, axis=-1, keepdims=True) - x - reach - 8) < 16
 
 
@@ -113,14 +117,14 @@ def rows(dtype: Any, classes: int, absent: bool = True, exact: bool = True) -> n
     x[confident] = rng.normal(size=(confident.sum(), classes))
     x[each[confident], top[confident]] += rng.uniform(17, 300, confident.sum())
     far = kind == 5
-    x[far] += rng.choice([-1, 1], (far.sum(), 1)) * 10 ** rng.uniform(2, 4.4 if small else 8, (far.sum(), 1))
+    x[far] += rng.choice([-1, 1], (far.sum(), 1)) * power(10, rng.uniform(2, 4.4 if small else 8, (far.sum(), 1)))
     x[kind == 6] = rng.uniform(-1e4, 1e4, (np.sum(kind == 6), classes))
     while (near := np.any(flushed(x, dtype), axis=1)).any():
         x[near] /= 2
     if exact:
         # Multiples of a unit that divides every logit, few enough for the digits of the type.
         size = np.maximum(np.max(np.abs(x), axis=1, keepdims=True), 2.0**-10)
-        unit = np.exp2(np.ceil(np.log2(2 * size)) - info.nmant)
+        unit = np.ldexp(1.0, np.ceil(np.log2(2 * size)).astype(int) - info.nmant)
         x = np.round(x / unit) * unit
     if absent:
         missing = (rng.random(x.shape) < 0.4) & (kind == 7)[:, None]

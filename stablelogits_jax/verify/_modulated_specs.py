@@ -21,7 +21,7 @@ from stablelogits_jax.verify._categorical_specs import (
     with_shares,
 )
 from stablelogits_jax.verify._elementwise_specs import sigmoid
-from stablelogits_jax.verify._grids import flushed, generator, line, unflushed
+from stablelogits_jax.verify._grids import exp2, flushed, generator, line, unflushed
 from stablelogits_jax.verify._modulated_scales import (
     capped_curvature,
     capped_slope,
@@ -99,7 +99,7 @@ def logits_between_cutpoints(dtype):
     rng = generator()
     (x,) = line(dtype, keep=lambda x: np.abs(x) < 1e4)
     x = x[: x.size // 4]
-    gaps = np.exp2(rng.uniform(-8, 6, (x.size, CUTS)))
+    gaps = exp2(rng.uniform(-8, 6, (x.size, CUTS)))
     first = rng.choice([0, 1], (x.size, 1)) * x[:, None].astype(np.float64) + rng.normal(size=(x.size, 1)) * 4
     c = (first + np.cumsum(gaps, 1) - gaps[:, :1]).astype(dtype)
     wide = c.astype(np.float64)

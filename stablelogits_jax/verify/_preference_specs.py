@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax.verify._elementwise_specs import sigmoid
-from stablelogits_jax.verify._grids import generator, plane, unflushed
+from stablelogits_jax.verify._grids import exp2, generator, plane, power, unflushed
 from stablelogits_jax.verify._oracle import exp, log
 from stablelogits_jax.verify._scales import tail
 from stablelogits_jax.verify._spec import Limit, Spec
@@ -86,10 +86,10 @@ def answers(dtype):
     """Four log-probabilities of long answers: a policy near its reference, apart from it, and of all sizes."""
     rng, info = generator(), jnp.finfo(dtype)
     n = 4 * ANSWERS
-    base = -(10 ** rng.uniform(-1, 4, (n, 1))) * rng.uniform(0.5, 1, (n, 2))
-    near = np.concatenate([base, base], 1) * (1 + np.exp2(-rng.uniform(0, info.nmant + 2, (n, 4))) * rng.normal(size=4))
+    base = -power(10, rng.uniform(-1, 4, (n, 1))) * rng.uniform(0.5, 1, (n, 2))
+    near = np.concatenate([base, base], 1) * (1 + exp2(-rng.uniform(0, info.nmant + 2, (n, 4))) * rng.normal(size=4))
     apart = -rng.uniform(0, 200, (n, 4))
-    sizes = -np.exp2(rng.uniform(info.minexp + 8, info.maxexp - 4, (n, 4)))
+    sizes = -exp2(rng.uniform(info.minexp + 8, info.maxexp - 4, (n, 4)))
     level = np.round(near[:, [0, 0, 2, 2]])
     columns = np.choose(np.arange(n)[:, None] % 8, [near, near, near, near, apart, apart, sizes, level]).astype(dtype)
     h = lead(*columns.astype(np.longdouble).T).astype(np.float64)

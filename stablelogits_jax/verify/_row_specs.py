@@ -6,7 +6,7 @@ from math import inf, nan
 import numpy as np
 from mpmath import mpf
 
-from stablelogits_jax.verify._grids import distributions, generator, integers, masks, rows
+from stablelogits_jax.verify._grids import distributions, exp2, generator, integers, masks, rows
 from stablelogits_jax.verify._oracle import exp, log, value_of
 from stablelogits_jax.verify._scales import (
     average,
@@ -80,7 +80,7 @@ def with_labels(dtype, **kind):
 
 def with_factors(dtype):
     (x,) = row(dtype)
-    return x, np.exp2(generator().uniform(-4, 4, x.shape)).astype(dtype)
+    return x, exp2(generator().uniform(-4, 4, x.shape)).astype(dtype)
 
 
 def two_rows(dtype, **kind):
