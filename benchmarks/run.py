@@ -12,15 +12,11 @@ say why, or holds only up to a lower one.
 
 import argparse
 import os
-import platform
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date
 from functools import partial
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -39,6 +35,7 @@ from rich.progress import track
 from rich.table import Table
 
 import stablelogits_jax as sl
+from stablelogits_jax.verify._figures import conditions as machine
 
 RESULTS = Path(__file__).with_name("results.md")
 DTYPES = ["float32", "bfloat16"]
@@ -156,15 +153,12 @@ def rows_of(case: tuple[str, str], quick: bool) -> list[Row]:
 
 def conditions() -> list[str]:
     """What the figures depend on."""
-    file = Path("/proc/cpuinfo")
-    cpuinfo = file.read_text() if file.exists() else ""
-    models = re.findall(r"model name\s*: (.*)", cpuinfo)
-    vectors = next((flag for flag in ("avx512f", "avx2") if flag in cpuinfo.split()), "vectors unknown")
-    versions = [f"{package} {version(package)}" for package in ("jax", "jaxlib", "optax")]
+    on = machine()
+    versions = [f"{package} {on[package]}" for package in ("jax", "jaxlib", "optax")]
     pinned = "1 (pinned to one core)" if sys.platform == "linux" else "not pinned: the time is the sum over all"
     return [
-        f"{', '.join(versions)}, Python {platform.python_version()}, {date.today()}",
-        f"CPU: {models[0] if models else platform.processor()}, {vectors}; threads: {pinned}",
+        f"{', '.join(versions)}, Python {on['python']}, {on['date']}",
+        f"CPU: {on['device']}, {on['vectors']}; threads: {pinned}",
         "Ratios are ours / peer, of medians of the processor's time, run in turn under `jit` in one process for each "
         "function and type. "
         f"Bounds: element by element 2 in float32, 1.3 for a loss in {GRADIENT}, 1.2 in bfloat16; along rows 1.3, 1.1 "

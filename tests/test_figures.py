@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import AS_COMMITTED, FIGURES, FOLDER, GATES, committed, ratchet, spec_of
+from checks import AS_COMMITTED, AS_MEASURED, FIGURES, FOLDER, GATES, committed, ratchet, spec_of
 from jax import grad, jvp, vmap
 
 from stablelogits_jax.verify import _report
@@ -24,7 +24,7 @@ EACH = pytest.mark.parametrize("name", DOMAINS)
 OF_THIS_CODE = pytest.mark.skipif(not AS_COMMITTED, reason="figures are of the code that one version of JAX compiles")
 
 
-@OF_THIS_CODE
+@pytest.mark.skipif(not AS_MEASURED, reason="other instruction sets round otherwise")
 def test_the_ratchet_is_asked():
     assert ratchet(1) < 1.2
 

@@ -32,8 +32,9 @@ SAMPLE = 255  # of a peer's float32 numbers each SAMPLE-th is measured: of an ev
 
 def conditions() -> dict[str, str]:
     """What figures depend on, beside the code that is measured."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    file = Path("/proc/cpuinfo")
+    cpuinfo = file.read_text() if file.exists() else ""
+    models = re.findall(r"model name\s*: (.*)", cpuinfo)
     device = jax.devices()[0]
     packages = ("jax", "jaxlib", "optax", "numpy", "mpmath")
     measure = b"".join(
@@ -43,6 +44,7 @@ def conditions() -> dict[str, str]:
         "python": platform.python_version(),
         "measure": hashlib.sha256(measure).hexdigest()[:16],
         "device": models[0] if device.platform == "cpu" and models else device.device_kind,
+        "vectors": next((flag for flag in ("avx512f", "avx2") if flag in cpuinfo.split()), ""),
         "platform": device.platform,
         "date": str(date.today()),
     }
