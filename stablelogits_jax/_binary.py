@@ -59,7 +59,7 @@ def sigmoid_binary_cross_entropy(
         logits: of any shape.
         labels: probabilities of the positive class, of a shape that broadcasts to the logits'; any type.
         pos_weight: the factor w of the positive term, of a shape that broadcasts to the logits'; None means 1.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / 2.
+        label_smoothing: s in [0, 1], of such a shape too: the labels become (1 - s) y + s / 2.
         where: examples to keep, of a shape that broadcasts to the logits'; the others get loss 0 and slope 0.
 
     Returns:

@@ -13,7 +13,7 @@ from stablelogits_jax import _checks, _label, _rows, _stats
 from stablelogits_jax._checks import Axis
 from stablelogits_jax._core import masked
 from stablelogits_jax._cross_entropy import cross_entropy, cross_entropy_and_z_loss
-from stablelogits_jax._examples import examples, labelled, shares, smoothed, total, uniform
+from stablelogits_jax._examples import examples, labelled, mixed_labels, shares, smoothed, total, uniform
 from stablelogits_jax._mesh import AxisName
 
 
@@ -39,11 +39,14 @@ def softmax_cross_entropy(
         labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes; a logit
-            of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
-        weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
-        soft_cap: c > 0, for c tanh(x / c) in the place of each logit x; -inf stays absent, with slope 0.
+        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) y + s / K, with K the
+            number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
+            where.
+        weights: weights of the classes, >= 0, of the shape of the class axes; they multiply the (smoothed) labels.
+        z_loss: the factor, >= 0, one or one for each example, of logsumexp(logits)^2, of the (capped) logits of kept
+            classes, which is added; weights and label_smoothing do not change it.
+        soft_cap: c > 0, one or one for each example, for c tanh(x / c) in the place of each logit x; -inf stays absent,
+            with slope 0.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels,
             where and weights are then a device's part.
 
@@ -104,11 +107,14 @@ def softmax_cross_entropy_with_integer_labels(
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes; a
-            logit of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
-        weights: weights of the classes, of the shape of the class axes; they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
-        soft_cap: c > 0, for c tanh(x / c) in the place of each logit x; -inf stays absent, with slope 0.
+        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) onehot + s / K, with K the
+            number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
+            where.
+        weights: weights of the classes, >= 0, of the shape of the class axes; they multiply the (smoothed) labels.
+        z_loss: the factor, >= 0, one or one for each example, of logsumexp(logits)^2, of the (capped) logits of kept
+            classes, which is added; weights and label_smoothing do not change it.
+        soft_cap: c > 0, one or one for each example, for c tanh(x / c) in the place of each logit x; -inf stays absent,
+            with slope 0.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, where and
             weights are then a device's part, and the labels count the classes of all.
 
@@ -150,7 +156,7 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
 
     Args:
         labels: shares of the classes, of any shape.
-        alpha: the smoothing factor in [0, 1].
+        alpha: the smoothing factor in [0, 1], one or one for each example.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of a shape that broadcasts to the labels'; the others get 0.
 
@@ -178,7 +184,7 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
     if mask is not None:
         mask = _stats.flatten(mask, axes)
         rows = masked(rows, mask, 0)
-    mixed = (1 - alpha) * rows + alpha * uniform(rows, mask)
+    mixed = mixed_labels(rows, alpha, uniform(rows, mask))
     return _checks.as_type(_stats.unflatten(mixed, axes, y.shape), dtype)
 
 

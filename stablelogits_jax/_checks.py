@@ -144,7 +144,7 @@ def axes(function: str, axis: Axis, ndim: int, name: str = "axis") -> tuple[int,
     """`axis` as a tuple of distinct axes, counted from the front; None means all of them."""
     if axis is None:
         return tuple(range(ndim))
-    require(ndim > 0, f"{function}: there must be an axis of classes, got a single number with {name} {axis!r}")
+    require(ndim > 0, f"{function}: there must be an axis, got a single number with {name} {axis!r}")
     try:
         given = tuple(operator.index(a) for a in (axis if isinstance(axis, Sequence) else (axis,)))
     except TypeError:
@@ -193,18 +193,28 @@ def option(
 ) -> jax.Array:
     """A numeric option in `dtype`, one number or some for each of `shape`, with as many axes.
 
-    Python's and NumPy's numbers must lie in [low, high] and be finite; or, of a `positive` option, which divides, be
-    normal, or infinite. An array of JAX may be traced, so is not asked.
+    Python's and NumPy's numbers must lie in [low, high] and be finite in `dtype`; or, of a `positive` option, which
+    divides, be normal, or infinite. An array of JAX may be traced, so is not asked.
     """
-    array = real(function, name, value, dtype)
-    if isinstance(value, (int, float, np.number, np.ndarray)):
-        values, tiny = np.asarray(value, np.float64), float(jnp.finfo(dtype).tiny)
+    with np.errstate(over="ignore"):
+        array = real(function, name, value, dtype)
+    if is_static(value):
+        values, info = np.asarray(value, np.float64), jnp.finfo(dtype)
         ends = ("(" if positive or low == -np.inf else "[") + ("]" if positive or high < np.inf else ")")
+        usable = values >= float(info.tiny) if positive else np.abs(values) <= float(info.max)
         require(
-            bool(np.all((values >= low) & (values <= high) & (values >= tiny if positive else np.isfinite(values)))),
-            f"{function}: {name} must be in {ends[0]}{low}, {high}{ends[1]}, got {value}",
+            bool(np.all((values >= low) & (values <= high) & usable)),
+            f"{function}: {name} must be in {ends[0]}{low}, {high}{ends[1]}, as {dtype}, got {value}",
         )
     return beside(function, name, array, shape)
+
+
+def weights(function: str, value: Any, dtype: Any, name: str = "weights") -> jax.Array:
+    """Weights in `dtype`; Python's and NumPy's must not be negative."""
+    array = real(function, name, value, dtype)
+    if is_static(value):
+        require(not np.any(np.asarray(value) < 0), f"{function}: {name} must be >= 0, got {value}")
+    return array
 
 
 def flag(function: str, name: str, value: Any) -> None:
@@ -223,6 +233,11 @@ def mapped(function: str, axis_name: Any) -> None:
 
 def not_split(function: str, axis_name: Any, what: str) -> None:
     require(axis_name is None, f"{function}: axis_name must be None {what}, got {axis_name!r}")
+
+
+def is_static(value: Any) -> bool:
+    """Whether it is known while a function is traced: a number, or several, of Python or NumPy."""
+    return isinstance(value, (int, float, np.number, np.ndarray))
 
 
 def is_number(value: Any, number: int) -> bool:

@@ -10,6 +10,7 @@ from stablelogits_jax import _checks, _label
 from stablelogits_jax._core import core, define_slopes, masked
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_divergence import _tempered
+from stablelogits_jax._row_sums import row_sum
 from stablelogits_jax._univariate import _softplus
 
 
@@ -25,13 +26,14 @@ def _scores(
     mask = _checks.mask(function, where, q.shape[:1])
     if mask is not None:
         q, k = (masked(side, mask[:, None], 0) for side in (q, k))
-    own, kept = jnp.arange(q.shape[0]), mask
-    if axis_name is not None:
-        own = own + q.shape[0] * jax.lax.axis_index(axis_name)
-        k = jax.lax.all_gather(k, axis_name, tiled=True)
-        kept = None if mask is None else jax.lax.all_gather(mask, axis_name, tiled=True)
-    products = jnp.einsum("id,jd->ij", q, k, preferred_element_type=_checks.compute_type(dtype))
-    return products, own, None if mask is None or kept is None else mask[:, None] & kept[None]
+
+    def of_all(x: jax.Array) -> jax.Array:
+        return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+    first = 0 if axis_name is None else q.shape[0] * jax.lax.axis_index(axis_name)
+    own = first + jnp.arange(q.shape[0])
+    products = jnp.einsum("id,jd->ij", q, of_all(k), preferred_element_type=_checks.compute_type(dtype))
+    return products, own, None if mask is None else mask[:, None] & of_all(mask)[None]
 
 
 def info_nce_loss(
@@ -49,20 +51,24 @@ def info_nce_loss(
     if the usual logsumexp minus the own product is taken; here it has both.
 
     Args:
-        queries: embeddings, of shape (n, d).
+        queries: embeddings, of shape (n, d). On GPUs and TPUs the products of float32 ones are as precise as
+            `jax.default_matmul_precision` says.
         keys: embeddings of the same shape; row i belongs to query i, the other rows are its negatives.
-        temperature: T > 0.
+        temperature: T > 0, one number.
         where: pairs to keep, of shape (n,); the others are no negatives either, and get loss 0 and slope 0.
         axis_name: the mesh axis or axes that the batch is split over, within `jax.shard_map`: the negatives are those
             of all devices.
 
     Returns:
-        Losses in [0, inf] of shape (n,), float32 for 16-bit embeddings; NaN where a product is.
+        Losses in [0, inf] of shape (n,), float32 for 16-bit embeddings.
+        Limits: 0 where the own product alone is +inf, +inf where another's is or the own is -inf; NaN where a product
+        is.
 
     Raises:
-        TypeError: the embeddings are not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: the embeddings are not two matrices of one shape, there are no pairs, where has another shape, or a
-            static temperature is not positive.
+        TypeError: the embeddings are not float64, float32, bfloat16 or float16, the temperature not real, or where is
+            not boolean.
+        ValueError: the embeddings are not two matrices of one shape, there are no pairs, where has another shape, the
+            temperature is more than one number, or a static one is not positive, or axis_name is unknown.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -99,21 +105,25 @@ def sigmoid_contrastive_loss(
     The embeddings are taken as they are: for cosines, normalize them first. SigLIP's own mean is that over the queries.
 
     Args:
-        queries: embeddings, of shape (n, d).
+        queries: embeddings, of shape (n, d). On GPUs and TPUs the products of float32 ones are as precise as
+            `jax.default_matmul_precision` says.
         keys: embeddings of the same shape; row i belongs to query i, the other rows are its negatives.
-        scale: t, >= 0, trained as the exponential of a parameter.
-        bias: b.
+        scale: t >= 0, one number, trained as the exponential of a parameter.
+        bias: b, one number.
         where: pairs to keep, of shape (n,); the others are no negatives either, and get loss 0 and slope 0.
         axis_name: the mesh axis or axes that the batch is split over, within `jax.shard_map`: the negatives are those
             of all devices.
 
     Returns:
-        Losses in [0, inf] of shape (n,), float32 for 16-bit embeddings; NaN where a product is.
+        Losses in [0, inf] of shape (n,), float32 for 16-bit embeddings.
+        Limits: a pair adds 0 where its product is infinite and says what it is, +inf where it says the other; NaN where
+        a product is.
 
     Raises:
-        TypeError: the embeddings are not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: the embeddings are not two matrices of one shape, where has another, or a static option is out of
-            range.
+        TypeError: the embeddings are not float64, float32, bfloat16 or float16, an option is not real, or where is not
+            boolean.
+        ValueError: the embeddings are not two matrices of one shape, where has another, an option is more than one
+            number, or a static one is out of range, or axis_name is unknown.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -133,7 +143,7 @@ def sigmoid_contrastive_loss(
     x = _paired(products, t.reshape(1, 1), b.reshape(1, 1))
     is_own = jax.lax.broadcasted_iota(own.dtype, x.shape, 1) == own[:, None]
     losses = _softplus(jnp.where(is_own, -x, x))
-    return jnp.sum(losses if pairs is None else masked(losses, pairs, 0), -1)
+    return row_sum(losses if pairs is None else masked(losses, pairs, 0))[..., 0]
 
 
 @core

@@ -77,7 +77,8 @@ def kl_divergence(
         [0, inf] where both sum to 1, to the rounding of the terms, which have both signs;
         those of `kl_from_logits` have one.
         Limits: a class with target 0 adds 0 with slope 0 in its prediction; +inf with slope -t where a class with
-        t > 0 is absent (-inf); NaN at NaN and for a negative target.
+        t > 0 is absent (-inf); NaN at NaN and for a negative target. The slope in a target of 0 beside a present class
+        is -inf: for targets that are trained take `kl_divergence_with_log_targets`, or logits and `kl_from_logits`.
 
     Raises:
         TypeError: the predictions are not float64, float32, bfloat16 or float16, or where is not boolean.
@@ -151,7 +152,7 @@ def generalized_kl_divergence(
         Divergences in [0, inf], in nats, of the predictions' shape without the axes, float32 for 16-bit predictions.
         The slope is q - t in the log-predictions.
         Limits: a class with target 0 adds q; +inf with slope -t where a class with t > 0 is absent (-inf); NaN at NaN
-        and for a negative target.
+        and for a negative target. The slope in a target of 0 beside a present class is -inf, as in `kl_divergence`.
 
     Raises:
         TypeError: the predictions are not float64, float32, bfloat16 or float16, or where is not boolean.
@@ -192,9 +193,10 @@ def js_divergence(
         log_targets: log-probabilities log t, of the teacher, of a shape that broadcasts to the predictions'.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the predictions' shape, or examples, of its shape without the axes.
-        beta: the weight of the targets in [0, 1], as in generalized knowledge distillation: for small beta the
-            divergence is beta KL(t || q), for beta near 1 it is (1 - beta) KL(q || t); 0 at either end. A trainer that
-            means KL(t || q) by 0 and KL(q || t) by 1 takes `kl_divergence_with_log_targets` there.
+        beta: the weight of the targets in [0, 1], one or one for each example, as in generalized knowledge
+            distillation: for small beta the divergence is beta KL(t || q), for beta near 1 it is (1 - beta) KL(q || t);
+            0 at either end. A trainer that means KL(t || q) by 0 and KL(q || t) by 1 takes
+            `kl_divergence_with_log_targets` there.
 
     Returns:
         Divergences, in nats, of the predictions' shape without the axes, float32 for 16-bit arguments; in [0, log 2]

@@ -208,7 +208,7 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Ar
 
     Args:
         predictions: values, of any shape.
-        targets: values of the same shape; None means 0.
+        targets: values of a shape that broadcasts to the predictions'; None means 0.
 
     Returns:
         Values in [0, inf], of the predictions' shape and type. The slope is tanh(x).

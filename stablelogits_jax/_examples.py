@@ -86,8 +86,10 @@ def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights:
     form = f"{name}_with_integer_labels" if name.startswith("softmax") else "jax.nn.one_hot"
     hint = f"; integers that name classes go to {form}" if jnp.issubdtype(labels.dtype, jnp.integer) else ""
     y = _checks.real(name, "labels", labels, _checks.compute_type(x.dtype))
-    y = _checks.beside(name, "labels", y, shape, hint)
     if hint:  # one number for each example names a class
+        _checks.require(labels.ndim == len(shape), f"{name}: labels must have {len(shape)} axes, got {y.shape}{hint}")
+    y = _checks.beside(name, "labels", y, shape, hint)
+    if hint:
         given, classes = (tuple(sizes[a] for a in axes) for sizes in (y.shape, shape))
         _checks.require_shape(name, "labels along the classes", given, classes, hint)
     y = jnp.broadcast_to(y, tuple(n if a in axes else m for a, (n, m) in enumerate(zip(shape, y.shape, strict=True))))
@@ -97,26 +99,31 @@ def shares(of: Examples, labels: ArrayLike, label_smoothing: ArrayLike, weights:
         lost, y = (y > 0) & ~of.mask, masked(jnp.broadcast_to(y, x.shape), of.mask, 0)
     if not _checks.is_number(label_smoothing, 0):
         s = option(of, "label_smoothing", label_smoothing, high=1)[..., None]
-        y = _mixed(y, s, uniform(x, of.mask, of.axis_name))
+        y = mixed_labels(y, s, uniform(x, of.mask, of.axis_name))
     if weights is not None:
-        y = _times(_class_weights(of, weights), y)
+        y = _times(_beside_rows(of, _class_weights(of, weights)), y)
     return y if lost is None else masked(y, ~lost, 1)
 
 
 @core
-def _mixed(y: jax.Array, s: jax.Array, u: jax.Array) -> jax.Array:
+def mixed_labels(y: jax.Array, s: jax.Array, u: jax.Array) -> jax.Array:
     """(1 - s) y + s u, of one slope in s: of two, one of 0 beside an infinite loss would be NaN"""
     return (1 - s) * y + s * u
 
 
-define_slopes(_mixed, lambda y, s, u: 1 - s, lambda y, s, u: u - y, lambda y, s, u: s)
+define_slopes(mixed_labels, lambda y, s, u: 1 - s, lambda y, s, u: u - y, lambda y, s, u: s)
 
 
 def _class_weights(of: Examples, weights: ArrayLike) -> jax.Array:
-    """Weights of the classes beside the rows, in the type that is computed in; 0 for masked classes."""
-    w = _checks.real(of.function, "weights", weights, _checks.compute_type(of.x.dtype))
+    """Weights of the classes, [n], in the type that is computed in"""
+    w = _checks.weights(of.function, weights, _checks.compute_type(of.x.dtype))
     _checks.require_shape(of.function, "weights", w.shape, tuple(of.shape[a] for a in of.axes))
-    w = w.reshape(*(1,) * (of.x.ndim - 1), -1)
+    return w.reshape(-1)
+
+
+def _beside_rows(of: Examples, class_weights: jax.Array) -> jax.Array:
+    """The same beside the rows; 0 for masked classes."""
+    w = class_weights.reshape(*(1,) * (of.x.ndim - 1), -1)
     return w if of.mask is None else masked(jnp.broadcast_to(w, of.x.shape), of.mask, 0)
 
 
@@ -147,7 +154,7 @@ def labelled(
     axes = _checks.axes(function, axis, array.ndim)
     batch = tuple(n for a, n in enumerate(array.shape) if a not in axes)
     given, labels = labels, _checks.integer(function, "labels", labels, batch)
-    of = examples(function, array, axes, where, _checks.ignored(function, given, ignore_index), axis_name)
+    of = examples(function, array, axis, where, _checks.ignored(function, given, ignore_index), axis_name)
     return of, labels if of.counted is None else jnp.where(of.counted, labels, 0)
 
 
@@ -162,7 +169,6 @@ def smoothed(
     """(1 - s) w hard(x, label) + soft(x, s w / K), without a one-hot array; of hard(x, label, z) the second array, the
     z-loss, is added. An infinite loss is multiplied once, by all of its factors: where they are 0 it is absent, in
     slopes too. That of a label on a masked class, which is lost, is multiplied by 1, as in `shares`."""
-    dtype = _checks.compute_type(of.x.dtype)
     w = None if weights is None else _class_weights(of, weights)
 
     def index() -> jax.Array:
@@ -177,9 +183,9 @@ def smoothed(
         return masked(jnp.broadcast_to(factor, kept.shape), ~_mesh.any_of_all(~kept, of.axis_name), 1)
 
     of_label = None
-    if weights is not None:
+    if w is not None:
         missing = jnp.nan if of.axis_name is None else 0
-        of_label = jnp.take(jnp.asarray(weights).astype(dtype).reshape(-1), index(), mode="fill", fill_value=missing)
+        of_label = jnp.take(w, index(), mode="fill", fill_value=missing)
         of_label = unless_lost(_mesh.over_all(of_label, of.axis_name))
 
     def without_z(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -189,7 +195,7 @@ def smoothed(
         kept = unless_lost(1 - s)
         kept = kept if of_label is None else _times(kept, of_label)
         share = uniform(x, of.mask, of.axis_name)
-        share = share if w is None else _times(w, share)
+        share = share if w is None else _times(_beside_rows(of, w), share)
         return _times(kept, y) + soft(x, _times(s[..., None], share))
 
     def loss(x: jax.Array, *z: jax.Array) -> jax.Array:

@@ -35,15 +35,16 @@ def sigmoid_focal_loss(
     Args:
         logits: of any shape.
         labels: probabilities of the positive class, of a shape that broadcasts to the logits'; any type.
-        alpha: the weight of the positive class in [0, 1], 1 - alpha that of the negative; None means no weights.
-        gamma: the focusing exponent, >= 0.
+        alpha: the weight of the positive class in [0, 1], 1 - alpha that of the negative, of a shape
+            that broadcasts to the logits'; None means no weights.
+        gamma: the focusing exponent, >= 0, of such a shape too.
         where: examples to keep, of a shape that broadcasts to the logits'; the others get loss 0 and slope 0.
 
     Returns:
         Losses in [0, inf] of the logits' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
         Limits: at +-inf 0 where the label matches, +inf where it does not, with the slopes' limits; NaN at NaN.
-        A second derivative in a label has a factor gamma (1 - p)^(gamma - 2): where that is beyond the largest float,
-        as for labels of 0 or 1 at |logit| > 88 / (2 - gamma) in float32, those in the label are infinite or NaN.
+        For gamma < 2 the second derivative in a label of 0 or 1 that matches, of the order of (1 - p)^(gamma - 1), ends
+        where the cross entropy, its factor, is flushed: at |logit| = 87 in float32.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
@@ -210,7 +211,9 @@ def _power_pull(logs: int) -> Any:
 
 
 def _scaled(scale: jax.Array, times: jax.Array, log: jax.Array) -> jax.Array:
-    return _times(scale, _times(times, jnp.exp(log)))
+    """scale times exp(log), by the exponential's root: it may overflow where the scale is small"""
+    root = jnp.exp(0.5 * log)
+    return _times(times, _times(_times(scale, root), root))
 
 
 def _with_logs(m: jax.Array, log_miss: jax.Array, logs: int) -> jax.Array:
@@ -263,8 +266,8 @@ def _focal(logs: int) -> Any:
                     pull = _lowered(_power_pull, logs, x, y, gamma, scale, gamma, one)
                     total += dot * (m * c_x + (1 - 2 * y) * _times(pull, c))
                 elif i == 1:
-                    power = _lowered(_power, logs, x, y, gamma - 1, scale, gamma, one)
-                    slope = _times(m, -x) - _tanh(x / 2) * _times(power, c)
+                    power = _lowered(_power, logs, x, y, gamma - 1, _times(scale, c), gamma, one)
+                    slope = _times(m, -x) - _tanh(x / 2) * power
                     total += dot * jnp.where(jnp.isinf(x), slope, jnp.clip(slope, -largest, largest))
                 elif i == 2:
                     total += dot * _focal(logs + 1)(x, y, gamma, scale)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks, _label, _mesh, _row_divergence, _rows, _stats
-from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import Axis, compute_type
 from stablelogits_jax._core import masked, recomputed
 from stablelogits_jax._mesh import AxisName
@@ -42,13 +41,7 @@ def entropy_from_logits(
         Shannon, `A Mathematical Theory of Communication`, 1948.
     """
     (x,), _ = _rows_of("entropy_from_logits", axis, where, axis_name, per_example=True, logits=logits)
-
-    @recomputed
-    def entropy(x: jax.Array) -> jax.Array:
-        p, log_p = (f(x, axis_name=axis_name) for f in (_rows.softmax, _rows.log_softmax))
-        return _mesh.over_all(jnp.sum(-_times(p, log_p), -1), axis_name)
-
-    return _checks.as_type(entropy(x), x.dtype)
+    return _checks.as_type(_rows.entropy(x, axis_name=axis_name), x.dtype)
 
 
 def kl_from_logits(
@@ -74,7 +67,7 @@ def kl_from_logits(
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
-        ValueError: the shapes differ, axis is out of range, or where would enlarge the array.
+        ValueError: the shapes differ, there are no classes, axis is out of range, or where would enlarge the array.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl
@@ -86,6 +79,7 @@ def kl_from_logits(
     """
     (p, q), _ = _checks.floating("kl_from_logits", logits_p=logits_p, logits_q=logits_q)
     _checks.require_shape("kl_from_logits", "logits_q", q.shape, p.shape)
+    _checks.some_classes("kl_from_logits", p.shape, _checks.axes("kl_from_logits", axis, p.ndim))
     (x, y), _ = _rows_of("kl_from_logits", axis, where, per_example=True, logits_p=p, logits_q=q)
     one = jnp.ones((), compute_type(x.dtype))
     return _checks.as_type(recomputed(_row_divergence.divergence)(y, x, one), x.dtype)

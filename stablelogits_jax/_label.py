@@ -1,11 +1,12 @@
 """Floor 2: the surprisal -log p of a row's label, and its rules. Rows are [..., n].
 
-With e the exponentials of a row, that of the label y, and rest the sum of all others, of which no other tail is asked,
+With e the exponentials of a row, that of the label y, and rest the sum of all others,
 
     -log p_y = log(1 + rest / e_y)        log1p where the label is the top, and x_y - top taken off log(sum e) elsewhere
     p_y - 1 = -rest / (rest + e_y)
 
-The label's own is taken out of the array of exponentials in place, and so is never added to the rest.
+The label's own is taken out of the array of exponentials in place, and so is never added to the rest. Nor are the tops
+to what is below them, where the z-loss asks for log(sum e) itself: beside another top the surprisal does not.
 """
 
 from collections.abc import Callable
@@ -19,9 +20,9 @@ from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _log1p
 from stablelogits_jax._core import recomputed
-from stablelogits_jax._double_float import two_sum
+from stablelogits_jax._double_float import two_sum, written
 from stablelogits_jax._mesh import AxisName
-from stablelogits_jax._row_exp import Unit, exp_in, exp_of_top, unit
+from stablelogits_jax._row_exp import Unit, at_top_and_exp_in, exp_in, exp_of_top, unit
 from stablelogits_jax._row_sums import sums
 from stablelogits_jax._rows import _logsumexp, _softmax_slope, z_loss_of
 from stablelogits_jax._stats import Stats, _shift, largest, with_stats
@@ -88,28 +89,55 @@ class Found:
         return self.stats.inner(slope, t)
 
 
-def _sum_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
-    return sums(lambda e: e, [_others(x, index, of)])
+def _sum_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
+    return (sums(lambda e: e, [_others(x, index, of)]),)
 
 
-def _sum_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> jax.Array:
+def _sums_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
+    """The sum, and that of what is below the tops, in which none of it is rounded off"""
+
+    def apart(e: jax.Array, e_top: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return e, jnp.where(e >= e_top, 0, e)
+
+    return sums(apart, [_others(x, index, of)], [written(exp_of_top(of))])
+
+
+def _not_kept(f: Callable, x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
     """A value alone is not worth an array of exponentials."""
 
-    def others(x: jax.Array, at: jax.Array, index: jax.Array, *of: jax.Array) -> jax.Array:
-        return jnp.where(at == index, 0, exp_in(x, Unit(*of)))
+    def of_others(x: jax.Array, at: jax.Array, index: jax.Array, *of: jax.Array) -> tuple[jax.Array, ...]:
+        return f(x, at == index, Unit(*of))
 
     at = jax.lax.broadcasted_iota(index.dtype, x.shape, x.ndim - 1)
-    return sums(others, [x, at], [index[..., None], *of], costly=True)
+    return sums(of_others, [x, at], [index[..., None], *of], costly=True)
 
 
-@partial(jax.jit, static_argnames=("sum_of_others", "axis_name"))
-def _found(x: jax.Array, label: jax.Array, sum_of_others: Callable, axis_name: AxisName) -> Found:
+def _sum_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
+    return _not_kept(lambda x, own, of: (jnp.where(own, 0, exp_in(x, of)),), x, index, of)
+
+
+def _sums_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
+    """The same by the number of the tops, which takes no second exponential"""
+
+    def apart(x: jax.Array, own: jax.Array, of: Unit) -> tuple[jax.Array, jax.Array]:
+        is_top, e = at_top_and_exp_in(x, of)
+        return jnp.where(own | is_top, 0, e), jnp.where(~own & is_top, jnp.ones_like(e), 0)
+
+    lower, tops = _not_kept(apart, x, index, of)
+    return lower + tops * exp_of_top(of), lower
+
+
+@partial(jax.jit, static_argnames=("sums_of", "axis_name"))
+def _found(x: jax.Array, label: jax.Array, sums_of: Callable, axis_name: AxisName) -> Found:
     top = largest(x, axis_name)
     of = unit(top)
-    rest = _mesh.over_all(sum_of_others(x, _index(x, label, axis_name), of), axis_name)
+    rest, *lower = _mesh.over_all(sums_of(x, _index(x, label, axis_name), of), axis_name)
     own = as_type(_at(x, label, axis_name), top.dtype)
     e_top, e = exp_of_top(of), exp_in(own, of)
-    smaller = jnp.where(e >= e_top, rest, (rest - e_top) + e) / e_top  # all but one of the tops
+    beside_top = rest - e_top
+    if lower:  # of one top: a row may have more, or be of -inf
+        beside_top = jnp.where(jnp.abs(beside_top - lower[0]) < 0.5 * e_top, lower[0], beside_top)
+    smaller = jnp.where(e >= e_top, rest, beside_top + e) / e_top  # all but one of the tops
     stats = Stats(top, 1 + smaller, _log1p(smaller), *two_sum(rest, e), axis_name)
     shift = _shift(own, top)
     surprisal = jnp.where(shift == -jnp.inf, jnp.inf, stats.log_total - shift)
@@ -170,10 +198,9 @@ def _surprisal_and_z_loss(x: jax.Array, label: jax.Array, z: jax.Array, of: Foun
     return _surprisal(x, label, of), _z_loss(x, z, label, of)
 
 
-def _found_with(sum_of_others: Callable) -> Callable:
-    return lambda x, label, *_, axis_name: _found(x, label, sum_of_others, axis_name)
+def _found_by(sums_of: Callable) -> Callable:
+    return lambda x, label, *_, axis_name: _found(x, label, sums_of, axis_name)
 
 
-at_value, at_slope = (_found_with(sum_of_others) for sum_of_others in (_sum_not_kept, _sum_kept))
-surprisal = with_stats(_surprisal, at_value, at_slope)
-surprisal_and_z_loss = with_stats(_surprisal_and_z_loss, at_value, at_slope)
+surprisal = with_stats(_surprisal, _found_by(_sum_not_kept), _found_by(_sum_kept))
+surprisal_and_z_loss = with_stats(_surprisal_and_z_loss, _found_by(_sums_not_kept), _found_by(_sums_kept))

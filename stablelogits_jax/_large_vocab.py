@@ -43,16 +43,17 @@ def linear_softmax_cross_entropy(
         hidden: of shape (..., D).
         kernel: of shape (D, V), as Flax's Dense has it; with vocab_axis=0 of shape (V, D), as an embedding has it.
             Beside 16-bit hidden states a float32 one is multiplied in float32, tile by tile: cast it to multiply in 16
-            bits.
+            bits. On GPUs and TPUs products in float32 are as precise as `jax.default_matmul_precision` says.
         labels: integers in [0, V), of hidden's shape without the last axis.
         bias: of shape (V,); a class of -inf is absent.
         vocab_axis: the axis of the kernel that holds the classes.
         where: tokens to keep, of a shape that broadcasts to the labels'.
         ignore_index: tokens with this label get loss 0 and slope 0, whatever they hold. A block of tokens, none of
             which is kept, is not computed.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / V.
-        weights: weights of the classes, of shape (V,); they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
+        label_smoothing: s in [0, 1], one or one for each token: the labels become (1 - s) onehot + s / V.
+        weights: weights of the classes, >= 0, of shape (V,); they multiply the (smoothed) labels.
+        z_loss: the factor, >= 0, one or one for each token, of logsumexp(logits)^2, of the (capped) logits, which is
+            added; weights and label_smoothing do not change it.
         soft_cap: c > 0, for c tanh(x / c) in the place of each logit x.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: kernel, bias and
             weights are then a device's part, hidden and labels the same on all of its devices, and labels count the
@@ -127,14 +128,15 @@ def linear_softmax_cross_entropy_sum(
         hidden: of shape (..., D).
         kernel: of shape (D, V), as Flax's Dense has it; with vocab_axis=0 of shape (V, D), as an embedding has it.
         labels: integers in [0, V), of hidden's shape without the last axis.
-        token_weights: w, of a shape that broadcasts to the labels'; None means 1.
+        token_weights: w, of either sign, of a shape that broadcasts to the labels'; None means 1.
         bias: of shape (V,); a class of -inf is absent.
         vocab_axis: the axis of the kernel that holds the classes.
         where: tokens to keep, of a shape that broadcasts to the labels'.
         ignore_index: tokens with this label get loss 0 and slope 0, whatever they hold.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / V.
-        weights: weights of the classes, of shape (V,); they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, of logsumexp(logits)^2, which is added.
+        label_smoothing: s in [0, 1], one or one for each token: the labels become (1 - s) onehot + s / V.
+        weights: weights of the classes, >= 0, of shape (V,); they multiply the (smoothed) labels.
+        z_loss: the factor, >= 0, one or one for each token, of logsumexp(logits)^2, of the (capped) logits, which is
+            added; weights and label_smoothing do not change it.
         soft_cap: c > 0, for c tanh(x / c) in the place of each logit x.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`, as in
             `linear_softmax_cross_entropy`. The slope of a row that is split takes its four products, as only after
@@ -215,7 +217,7 @@ def linear_token_statistics(
     What a policy gradient with an entropy bonus needs of a language model, without its logits in memory.
 
     Args:
-        hidden: of shape (..., D); divided by T for a temperature T.
+        hidden: of shape (..., D). For a temperature T, pass hidden / T, bias / T and soft_cap / T.
         kernel: of shape (D, V), as Flax's Dense has it; with vocab_axis=0 of shape (V, D), as an embedding has it.
         labels: integers in [0, V), of hidden's shape without the last axis.
         bias: of shape (V,); a class of -inf is absent.
@@ -228,8 +230,8 @@ def linear_token_statistics(
         memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 16 and 64 MiB.
 
     Returns:
-        A named tuple (log_prob in [-inf, 0], log_normalizer, entropy in [0, log V]), each of the labels' shape, float32
-        for 16-bit hidden.
+        A named tuple (log_prob in [-inf, 0], log_normalizer, entropy in [0, log V]), each of the labels' shape, of the
+        widest type of hidden, kernel and bias, float32 at least.
         Limits: those of `log_prob_from_logits`, `logsumexp` and `entropy_from_logits`.
 
     Raises:

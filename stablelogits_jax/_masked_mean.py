@@ -27,8 +27,8 @@ def masked_mean(
         axis: the axis or axes to average over; None means all.
 
     Returns:
-        Means of the loss's type. What is not selected, or has weight 0 and is infinite, changes neither value nor
-        gradient, NaN included if not selected.
+        Means of the loss's type. A loss that is not selected changes neither value nor gradient, whatever it holds; one
+        of weight 0 may be infinite, not NaN.
         Limits: an infinite loss of a weight that is not 0 makes the mean infinite, and so does a sum of losses beyond
         the largest float, as in `jnp.mean`; 0 with slopes 0 where the weights sum to 0.
 
@@ -49,7 +49,7 @@ def masked_mean(
     """
     (values,), dtype = _checks.widened("masked_mean", loss=loss)
     axes = _checks.axes("masked_mean", axis, values.ndim)
-    w = _checks.real("masked_mean", "weights", 1.0 if weights is None else weights, values.dtype)
+    w = _checks.weights("masked_mean", 1.0 if weights is None else weights, values.dtype)
     w = _checks.broadcast("masked_mean", "weights", w, values.shape)
     mask = _checks.mask("masked_mean", where, values.shape)
     if mask is not None:

@@ -34,17 +34,19 @@ def softmax_focal_loss(
         labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
-        gamma: the focusing exponent, >= 0.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) y + s / K, with K the number of kept classes; a logit
-            of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
-        weights: weights of the classes (the balancing alpha), of the shape of the class axes.
+        gamma: the focusing exponent, >= 0, one or one for each example.
+        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) y + s / K, with K the
+            number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
+            where.
+        weights: weights of the classes (the balancing alpha), >= 0, of the shape of the class axes.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels,
             where and weights are then a device's part.
 
     Returns:
         Losses in [0, inf] of the logits' shape without the axes, float32 for 16-bit logits; at gamma = 0 the cross
         entropy.
-        Limits: those of `softmax_cross_entropy`.
+        Limits: those of `softmax_cross_entropy`, with a finite slope beside an infinite loss: p sum z - z, of z =
+        y f'(-log p) with f(s) = (1 - e^-s)^gamma s.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
@@ -87,16 +89,18 @@ def softmax_focal_loss_with_integer_labels(
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
-        gamma: the focusing exponent, >= 0.
-        label_smoothing: s in [0, 1]: the labels become (1 - s) onehot + s / K, with K the number of kept classes; a
-            logit of -inf has its s / K too, and the loss is +inf: leave such classes out by where.
-        weights: weights of the classes (the balancing alpha), of the shape of the class axes.
+        gamma: the focusing exponent, >= 0, one or one for each example.
+        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) onehot + s / K, with K the
+            number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
+            where.
+        weights: weights of the classes (the balancing alpha), >= 0, of the shape of the class axes.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, where and
             weights are then a device's part, and the labels count the classes of all.
 
     Returns:
         Losses in [0, inf] of the labels' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
-        Limits: those of `softmax_cross_entropy_with_integer_labels`.
+        Limits: those of `softmax_cross_entropy_with_integer_labels`, whose slope is multiplied by
+        (1 - p)^gamma - gamma (1 - p)^(gamma - 1) p log p of the label.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, the labels or ignore_index not
@@ -142,7 +146,8 @@ def poly_loss_cross_entropy(
     Args:
         logits: of any shape.
         labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
-        epsilon: the coefficient of 1 - p; below -1 the slope of the label's logit changes its sign.
+        epsilon: the coefficient of 1 - p, one or one for each example; below -1 the slope of the label's logit changes
+            its sign.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels and
@@ -150,7 +155,8 @@ def poly_loss_cross_entropy(
 
     Returns:
         Losses of the logits' shape without the axes, float32 for 16-bit logits; not negative for epsilon >= -1.
-        Limits: those of `softmax_cross_entropy`.
+        Limits: those of `softmax_cross_entropy`, with a finite slope beside an infinite loss: p sum z - z, of z =
+        y (1 + epsilon p).
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.

@@ -78,7 +78,8 @@ def simpo_loss(
     Args:
         chosen_logps: mean log-probabilities of the chosen answers' tokens, of any shape.
         rejected_logps: of the rejected answers' tokens, of the same shape.
-        beta: >= 0, the scale of a log-probability as a reward.
+        beta: >= 0, the scale of a log-probability as a reward; this and the other options are one number, or one for
+            each pair.
         gamma: >= 0, the margin by which the chosen answer's reward should lead.
         label_smoothing: s in [0, 1/2], the share of preferences that are the wrong way round: with z the argument of
             the sigmoid, the loss becomes $(1 - s) \ell(z) + s \ell(-z)$.
@@ -192,7 +193,7 @@ def orpo_loss(chosen_logps: ArrayLike, rejected_logps: ArrayLike, *, beta: Array
     Args:
         chosen_logps: mean log-probabilities of the chosen answers' tokens, <= 0, of any shape.
         rejected_logps: of the rejected answers' tokens, of the same shape.
-        beta: >= 0, the weight of the odds ratio.
+        beta: >= 0, the weight of the odds ratio, one or one for each pair.
 
     Returns:
         Losses in [0, inf] of the answers' shape, float32 for 16-bit log-probabilities.

@@ -53,7 +53,7 @@ def dpo_loss(
         rejected_logps: of the rejected answers by the policy, of the same shape, as are the next two.
         ref_chosen_logps: of the chosen answers by the reference model.
         ref_rejected_logps: of the rejected answers by the reference model.
-        beta: >= 0, how strongly the policy is held to the reference.
+        beta: >= 0, how strongly the policy is held to the reference, one or one for each pair, as label_smoothing.
         label_smoothing: s in [0, 1/2], the share of preferences that are the wrong way round: the loss becomes
             $(1 - s) \ell(h) + s \ell(-h)$.
         robust: whether it becomes $((1 - s) \ell(h) - s \ell(-h)) / (1 - 2 s)$ instead, with s < 1/2, whose mean over
@@ -114,7 +114,8 @@ def ipo_loss(
         rejected_logps: of the rejected answers by the policy, of the same shape, as are the next two.
         ref_chosen_logps: of the chosen answers by the reference model.
         ref_rejected_logps: of the rejected answers by the reference model.
-        beta: > 0, how strongly the policy is held to the reference.
+        beta: > 0, how strongly the policy is held to the reference, one or one for each pair. 1 / (2 beta) is rounded
+            once.
 
     Returns:
         Losses in [0, inf] of the answers' shape, float32 for 16-bit log-probabilities.
@@ -189,7 +190,7 @@ def kto_loss(
         desirable: which answers are desirable, booleans of the same shape.
         kl: z >= 0, mostly one number for a batch: that of mismatched answers, max(mean(log p - log q), 0). It is
             differentiated like any option; the paper stops its gradient.
-        beta: >= 0, how soon a loss or gain saturates.
+        beta: >= 0, how soon a loss or gain saturates, one or one for each answer, as the weights.
         desirable_weight: w_d >= 0.
         undesirable_weight: w_u >= 0.
 
@@ -216,6 +217,9 @@ def kto_loss(
     options = {"kl": kl, "beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     z, b, gain, loss = (_checks.option(name, key, value, p.shape, p.dtype) for key, value in options.items())
     h = _difference(p, q) if _checks.is_number(kl, 0) else _lead(p, q, z, jnp.zeros_like(z))
-    doubt = _doubt(jnp.where(good, h, -h), b, jnp.zeros_like(b))
-    weighted = not (_checks.is_number(desirable_weight, 1) and _checks.is_number(undesirable_weight, 1))
-    return jnp.where(good, gain, loss) * doubt if weighted else doubt
+    h, none = jnp.where(good, h, -h), jnp.zeros_like(b)
+    if _checks.is_number(desirable_weight, 1) and _checks.is_number(undesirable_weight, 1):
+        return _doubt(h, b, none)
+    weight, largest = jnp.where(good, gain, loss), float(jnp.finfo(h.dtype).max)
+    h = jnp.where(weight == 0, jnp.clip(h, -largest, largest), h)  # 0 times an infinite slope would be NaN
+    return weight * _doubt(h, b, none)

@@ -11,6 +11,7 @@ from stablelogits_jax._bivariate import _times
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._core import core, define_slopes, moved, recomputed
 from stablelogits_jax._double_float import halves
+from stablelogits_jax._row_sums import sums
 from stablelogits_jax._stats import Stats, _shift, exponentials, kept, with_stats
 
 # The cores --------------------------------------------------------------------------------------------------------
@@ -123,10 +124,53 @@ def _logmeanexp_jvp(primals: tuple, tangents: tuple) -> tuple:
     return _logmeanexp(*primals), _weighted_by_p(x, of, tangents[0])
 
 
+def _mean_shift(x: jax.Array, of: Stats) -> jax.Array:
+    """sum p (x - top), [..., 1], of terms <= 0, to which an absent class adds 0"""
+
+    def terms(e: jax.Array, x: jax.Array, top: jax.Array) -> jax.Array:
+        return jnp.where(e == 0, 0, e * _shift(x, top))
+
+    whole = jnp.where(of.total == 0, 1, of.whole_in_unit)
+    return of.whole(sums(terms, [exponentials(x, of.top), x], [of.top])) / whole
+
+
+@jax.custom_jvp
+@jax.jit
+def _entropy(x: jax.Array, of: Stats) -> jax.Array:
+    """-sum p log p = log total - sum p (x - top), of which no term is negative"""
+    return (jnp.where(of.total == 0, 0, of.log_total) - _mean_shift(x, of))[..., 0]
+
+
+@jax.custom_jvp
+@jax.jit
+def _excess_surprisal(x: jax.Array, of: Stats) -> jax.Array:
+    """-log p less the entropy, its mean; 0 for an absent class"""
+    shift = _shift(x, of.top)
+    return jnp.where(shift == -jnp.inf, 0, _mean_shift(x, of) - shift)
+
+
+@recomputed
+def _entropy_slope(x: jax.Array, of: Stats, x_dot: jax.Array) -> jax.Array:
+    return of.inner(_softmax(x, of) * _excess_surprisal(x, of), x_dot)
+
+
+@_entropy.defjvp
+def _entropy_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return _entropy(*primals), _entropy_slope(*primals, tangents[0])
+
+
+@_excess_surprisal.defjvp
+def _excess_surprisal_jvp(primals: tuple, tangents: tuple) -> tuple:
+    x, of = primals
+    slope = _log_softmax_slope(x, of, tangents[0]) + _entropy_slope(x, of, tangents[0])[..., None]
+    return _excess_surprisal(x, of), -slope
+
+
 softmax = with_stats(_softmax, kept)
 log_softmax = with_stats(_log_softmax)
 logsumexp = with_stats(_logsumexp)
 logmeanexp = with_stats(_logmeanexp)
+entropy = with_stats(_entropy, kept)
 
 
 # Losses -----------------------------------------------------------------------------------------------------------

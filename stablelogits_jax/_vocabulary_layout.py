@@ -179,7 +179,7 @@ def laid_out(
 
     shares = of_label = per_class = None
     if weights is not None:
-        per_class = _checks.real(function, "weights", weights, dtype)
+        per_class = _checks.weights(function, weights, dtype)
         _checks.require_shape(function, "weights", per_class.shape, (classes,))
         own = _mesh.of_device(y, classes, axis_name)
         found = jnp.take(per_class, jnp.where(own < 0, classes, own), mode="fill", fill_value=0)

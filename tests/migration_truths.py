@@ -7,16 +7,17 @@ import numpy as np
 from mpmath import mpf
 
 from stablelogits_jax.verify._binary_specs import binary, focal
-from stablelogits_jax.verify._categorical_specs import WEIGHTS, categorical, one_hot, weighted
-from stablelogits_jax.verify._contrastive_specs import info_nce
+from stablelogits_jax.verify._categorical_specs import WEIGHTS, categorical, one_hot, squared, weighted
+from stablelogits_jax.verify._contrastive_specs import info_nce, sigmoid_contrastive
 from stablelogits_jax.verify._divergence_specs import distillation, generalized, js, kl
+from stablelogits_jax.verify._modulated_specs import capped, ordinal, poly
 from stablelogits_jax.verify._modulated_specs import focal as softmax_focal
-from stablelogits_jax.verify._modulated_specs import ordinal, poly
 from stablelogits_jax.verify._oracle import exp, log, power, value_of
+from stablelogits_jax.verify._preference_specs import identity, lead, odds_ratio, prospect, surprise
 from stablelogits_jax.verify._row_specs import log_probabilities
 
 V, T, SMOOTHING = (0.5, 1.0, 2.0, 1.0), 2.0, mpf("0.1")  # as on the page, whose w is WEIGHTS
-CUTPOINTS, HALF = (-1.0, 0.5), mpf("0.5")
+CUTPOINTS, HALF, BETA = (-1.0, 0.5), mpf("0.5"), mpf("0.1")
 LOW, HIGH = (float(np.float32(bound)) for bound in (1e-6, 1 - 1e-6))
 
 
@@ -42,6 +43,13 @@ EXTREME = {
     "maps": numbers(((20, -60), (0, 10), (-5, 40)), ((40, 0.5), (-40, -30), (-80, 30))),
     "images": numbers((8, 1), (-8, 4), (0.5, -16), (4, 4)),
     "texts": numbers((2, 0), (0, 8), (1, -1), (-2, 4)),
+    "chosen": numbers(-40, -1, -0.5, -60),
+    "rejected": numbers(-1, -90, -0.25, -50),
+    "ref_chosen": numbers(-1, -40, -0.5, -20),
+    "ref_rejected": numbers(-60, -1, -2, -20),
+    "desirable": np.array((True, False, True, False)),
+    "hidden": numbers((8, 1), (-8, 4), (0.5, -16), (4, 4)),
+    "head": numbers((2, 0), (0, 4), (-1, 1)),
     "map_labels": np.array(((0, 1), (2, 0)), np.int32),
 }
 
@@ -82,6 +90,14 @@ def of_maps(maps, labels):
 
 def entropy(p):
     return -sum(a * log(a) for a in p)
+
+
+def bernoulli_entropy(x):
+    return log(1 + exp(-x)) / (1 + exp(-x)) + log(1 + exp(x)) / (1 + exp(x))
+
+
+def of_states(hidden, head):
+    return [[sum(a * b for a, b in zip(h, w, strict=True)) for w in head] for h in hidden]
 
 
 def clipped_logit(p):
@@ -146,5 +162,27 @@ TRUTHS = {
     "sl.generalized_kl_divergence(log_q, targets)": each(generalized),
     "sl.convex_kl_divergence(log_q, targets)": each(generalized),
     "sl.distillation_loss(logits, teacher, temperature=T)": each(lambda x, teacher: distillation(x, teacher, T)),
+    "-sl.sigmoid_binary_cross_entropy(x, y)": each(lambda x, y: -binary(x, y)),
+    "sl.entropy_from_logits(jnp.stack([x, 0 * x], -1))": each(bernoulli_entropy),
+    "sl.softmax(-logits)": lambda logits: [exp(a) for x in logits for a in log_probabilities([-a for a in x])],
+    f"{INTEGER}(logits, labels).sum()": lambda logits, labels: sum(each(surprisal)(logits, labels)),
+    f"{INTEGER}(logits, labels, z_loss=1e-4)": each(lambda x, label: surprisal(x, label) + mpf(1e-4) * squared(x)),
+    f"{INTEGER}(logits, labels, soft_cap=10.0)": each(lambda x, label: surprisal(capped(x, 10), label)),
+    "sl.linear_softmax_cross_entropy(hidden, head, labels, vocab_axis=0)": lambda hidden, head, labels: each(surprisal)(
+        of_states(hidden, head), labels
+    ),
+    "sl.bradley_terry_loss(chosen, rejected, margin=0.5)": each(lambda c, r: surprise(c - r - 0.5)),
+    "sl.dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1)": each(
+        lambda *logps: surprise(BETA * lead(*logps))
+    ),
+    "sl.ipo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1)": each(
+        lambda *logps: identity(lead(*logps), BETA)
+    ),
+    "sl.simpo_loss(chosen, rejected, beta=2.0, gamma=1.0)": each(lambda c, r: surprise(2 * (c - r) - 1)),
+    "sl.orpo_loss(chosen, rejected, beta=0.1)": each(lambda c, r: odds_ratio(c, r, BETA)),
+    "sl.kto_loss(chosen, ref_chosen, desirable, beta=0.1)": each(prospect),
+    "sl.sigmoid_contrastive_loss(images, texts, scale=10.0, bias=-10.0)": lambda images, texts: sigmoid_contrastive(
+        images, texts, 10, -10
+    ),
     "jnp.sqrt(sl.js_divergence(log_q, log_p))": each(lambda log_q, log_p: power(js(log_q, log_p, HALF), HALF)),
 }

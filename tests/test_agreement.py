@@ -1,5 +1,5 @@
-"""One loss by two roads, for all inputs: modulated losses without their modulation, dense and integer labels, capped
-and ordered logits. Hypothesis looks for an input where they part."""
+"""One loss by two roads, for all inputs: modulated losses without their modulation, dense and integer labels, z-losses,
+pairs in any order, capped and ordered logits. Hypothesis looks for an input where they part."""
 
 from functools import partial
 
@@ -32,6 +32,12 @@ static_focal, static_hard_focal = (
     with_slope(partial(f, gamma=0.0)) for f in (sl.softmax_focal_loss, sl.softmax_focal_loss_with_integer_labels)
 )
 static_poly = with_slope(partial(sl.poly_loss_cross_entropy, epsilon=0.0))
+alone = jax.jit(sl.z_loss)
+dense_by_z, integer_by_z = (
+    jax.jit(jax.grad(lambda z, x, y, f=f, **options: f(x, y, z_loss=z, **options)))
+    for f in (sl.softmax_cross_entropy, sl.softmax_cross_entropy_with_integer_labels)
+)
+info_nce, contrastive = map(jax.jit, (sl.info_nce_loss, sl.sigmoid_contrastive_loss))
 ordinal = jax.jit(jax.value_and_grad(sl.ordinal_cross_entropy, (0, 2)))
 binary = with_slope(sl.sigmoid_binary_cross_entropy)
 
@@ -61,9 +67,9 @@ def agree(got, wanted, ulps=16, term=2.0**-60):
 
 @given(rows, shares, labels, options)
 def test_focal_without_focus_is_cross_entropy(x, y, label, options):
-    wanted = dense(x, y, **options)
-    agree(static_focal(x, y, **options), wanted)
-    agree(focal(x, y, gamma=ZERO, **options), wanted)
+    wanted, term = dense(x, y, **options), EPS * np.max(y)  # what Y p and y of either sign leave
+    agree(static_focal(x, y, **options), wanted, term=term)
+    agree(focal(x, y, gamma=ZERO, **options), wanted, term=term)
     wanted = integer(x, label, **options)
     agree(static_hard_focal(x, label, **options), wanted)
     agree(hard_focal(x, label, gamma=ZERO, **options), wanted)
@@ -100,6 +106,37 @@ def test_a_high_cap_is_none(x, y, label):
 def test_dense_capped_is_integer(x, label, cap, options):
     hot, options = np.eye(CLASSES, dtype=np.float32)[label], keeping(options, label)
     agree(dense(x, hot, soft_cap=np.float32(cap), **options), integer(x, label, soft_cap=np.float32(cap), **options))
+
+
+@given(rows, labels, st.sampled_from([0.0, 2.0**-10, 1.0]), options)
+def test_z_loss_is_the_same_in_all_forms(x, label, z, options):
+    """Its slope in the factor is the z-loss alone, with all digits, also where another class than the label is sure."""
+    hot, options = np.eye(CLASSES, dtype=np.float32)[label], keeping(options, label)
+    wanted = alone(x, where=options["where"]) if options else alone(x)
+    close(dense_by_z(np.float32(z), x, hot, **options), wanted)
+    close(integer_by_z(np.float32(z), x, label, **options), wanted)
+
+
+eighths = arrays(np.float32, (4, 2), elements=st.integers(-64, 64).map(lambda i: i / 8))
+
+
+@given(eighths, eighths, st.permutations(range(4)))
+def test_pairs_have_no_order(queries, keys, order):
+    """A contrastive loss goes with its pair; those that are sigmoids add up to the same from either side."""
+    order = np.array(order)
+    for loss in (info_nce, contrastive):
+        close(loss(queries[order], keys[order]), loss(queries, keys)[order])
+    close(contrastive(queries, keys).sum(), contrastive(keys, queries).sum())
+
+
+@given(eighths, eighths)
+def test_contrastive_losses_are_cross_entropies(queries, keys):
+    """Of the products, which are exact."""
+    products, own = queries @ keys.T, np.eye(4, dtype=np.float32)
+    for i in range(4):
+        close(info_nce(queries, keys, temperature=np.float32(0.5))[i], integer(products[i] * 2, i)[0])
+    terms = [[binary(a - 1, y)[0] for a, y in zip(*row, strict=True)] for row in zip(products, own, strict=True)]
+    close(contrastive(queries, keys, scale=np.float32(1), bias=np.float32(-1)), np.sum(terms, 1))
 
 
 sixteenths = st.integers(-(2**20), 2**20).map(lambda i: np.float32(i / 16))

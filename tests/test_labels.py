@@ -122,6 +122,13 @@ def test_first_axis():
     np.testing.assert_allclose(got, sl.softmax_cross_entropy_with_integer_labels(X.T, label), rtol=1e-6)
 
 
+def test_a_number_is_a_row_of_one_class():
+    """Of all axes there are none, in either form."""
+    for loss, label in ((sl.softmax_cross_entropy, 1.0), (sl.softmax_cross_entropy_with_integer_labels, 0)):
+        assert loss(5.0, label, axis=None) == 0
+    assert sl.softmax_focal_loss_with_integer_labels(5.0, 0, axis=None) == 0
+
+
 def test_masked_label():
     """A label whose class is masked is absent: +inf with the slope of the others."""
     where = jnp.array([True, False, True, True])

@@ -1,4 +1,4 @@
-"""The pages on migration and on questions: each row runs with the package it names, and each block of code runs."""
+"""The pages on migration, questions and scale: each row runs with the package it names, and each block of code runs."""
 
 import ast
 import doctest
@@ -24,7 +24,7 @@ from stablelogits_jax.verify._oracle import derivatives
 from stablelogits_jax.verify._specs import SPECS
 
 DOCS = Path(__file__).parent.parent / "docs"
-MIGRATION, FAQ = ((DOCS / page).read_text() for page in ("migration.md", "faq.md"))
+MIGRATION, FAQ, SCALE = ((DOCS / page).read_text() for page in ("migration.md", "faq.md", "scale.md"))
 MODULES = {
     "tf": "tensorflow",
     "keras": "keras",
@@ -36,6 +36,7 @@ MODULES = {
     "optax": "optax",
     "jax": "jax",
     "scipy": "scipy",
+    "sklearn": "sklearn",
 }
 OURS = {"sl": sl, "jnp": jnp}
 RECENT = ("jax.nn.log1mexp", "jax.nn.logmeanexp")  # not in each version of JAX that we work with
@@ -91,7 +92,7 @@ def root(call: str) -> str:
 
 def arrays(package: str, values: dict[str, Any]) -> dict[str, Any]:
     """The variables as arrays of a package: JAX's for our calls and those of JAX and optax."""
-    if package == "scipy":
+    if package in ("scipy", "sklearn"):
         return {name: np.asarray(a) if isinstance(a, jax.Array) else a for name, a in values.items()}
     if package in ("tensorflow", "keras"):
         tf = importlib.import_module("tensorflow")
@@ -233,7 +234,7 @@ def test_no_row_is_lost():
     assert len(lines) == len(ROWS) == len({row.theirs for row in ROWS}) > 80
 
 
-@pytest.mark.parametrize("page", [MIGRATION, FAQ], ids=["migration", "faq"])
+@pytest.mark.parametrize("page", [MIGRATION, FAQ, SCALE], ids=["migration", "faq", "scale"])
 def test_code_runs(page):
     assert set(re.findall(r"^```(\w+)$", page, re.MULTILINE)) <= {"python", "pycon"}
     names: dict[str, Any] = {}
@@ -243,5 +244,6 @@ def test_code_runs(page):
         else:
             test = doctest.DocTestParser().get_doctest(code, names, "page", None, None)
             assert test.examples
-            assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test).failed == 0
+            runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+            assert runner.run(test, clear_globs=False).failed == 0
             names |= test.globs

@@ -99,6 +99,14 @@ def test_sigmoid_focal_of_a_class_without_weight_in_its_label(x, alpha):
         np.testing.assert_allclose(got, 2 * jnp.sqrt(s) * c - in_label, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("x", "gamma"), [(60.0, 0.5), (40.0, 0.25), (80.0, 1.5), (20.0, 0.5)])
+def test_sigmoid_focal_of_a_sure_label_in_its_label(x, gamma):
+    """2 gamma x m^(gamma - 1) + gamma (gamma - 1) m^(gamma - 2) c, whose power overflows beside c = m = exp(-x)."""
+    wanted = gamma * (2 * x + gamma - 1) * np.exp((1 - gamma) * x)
+    for got in second(lambda y: sl.sigmoid_focal_loss(x, y, gamma=gamma), 0, 0, (1.0,)):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
 def test_js_in_its_weight_and_a_rare_target():
     """-p (log(m / p) + b (p - q) / m), where b p is subnormal: the second term is as large as the first."""
     weight, log_p, log_q = 1e-8, -71.5, -86.0

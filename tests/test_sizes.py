@@ -67,6 +67,24 @@ def test_slope_of_long(name, dtype):
             assert_close(slope[i, j], truth, spec.budget[1], f"{name}: slope", tail(np.float64(truth)))
 
 
+@pytest.mark.parametrize("classes", [100, 500, 1000, 1500, 2000, 4000])
+@pytest.mark.parametrize("spread", [0.0, 1e-3])
+def test_sums_of_terms_that_are_alike(classes, spread):
+    """Added one after another they would be rounded alike: an entropy, whose slope is small beside its terms, and the
+    negatives of a query."""
+    x = np.float32(spread) * np.random.default_rng(0).normal(size=classes).astype(np.float32)
+    p = np.exp(x.astype(np.float64)) / np.exp(x.astype(np.float64)).sum()
+    entropy = -np.sum(p * np.log(p))
+    value, slope = jax.jit(jax.value_and_grad(sl.entropy_from_logits))(x)
+    np.testing.assert_allclose(value, entropy, rtol=3e-7)
+    np.testing.assert_allclose(slope, -p * (np.log(p) + entropy), rtol=1e-3, atol=1e-10 + 1e-7 * spread)
+    keys = jnp.zeros((classes, 1)) if spread == 0 else jnp.asarray(x[:, None])
+    z = 10 * x.astype(np.float64) * x[0] - 10
+    wanted = np.log1p(np.exp(z)).sum() - z[0]
+    got = jax.jit(sl.sigmoid_contrastive_loss)(keys, keys)[0]
+    np.testing.assert_allclose(got, wanted, rtol=5e-7)
+
+
 @pytest.mark.parametrize("axis", [(1, 3), (-3, -1), (3, 1), 0, 2, -1, None], ids=str)
 @pytest.mark.parametrize("name", ["logsumexp", "logmeanexp", "softmax", "log_softmax", "entropy_from_logits"])
 def test_axis(name, axis):
