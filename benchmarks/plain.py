@@ -33,6 +33,15 @@ def focal_of_integers(x, label, axis):
     return -((1 - jnp.exp(log_p)) ** 2) * log_p
 
 
+def entropy(x, axis):
+    return -jnp.sum(jax.nn.softmax(x, axis) * jax.nn.log_softmax(x, axis), axis)
+
+
+def kl(x, y, axis):
+    log_p, log_q = (jax.nn.log_softmax(a, axis) for a in (x, y))
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis)
+
+
 def js(log_q, log_t, axis):
     q, t = jnp.exp(log_q), jnp.exp(log_t)
     log_m = jnp.log((q + t) / 2)
