@@ -43,8 +43,9 @@ def sigmoid_focal_loss(
     Returns:
         Losses in [0, inf] of the logits' shape, float32 for 16-bit logits; at gamma = 0 the cross entropy.
         Limits: at +-inf 0 where the label matches, +inf where it does not, with the slopes' limits; NaN at NaN.
-        For gamma < 2 the second derivative in a label of 0 or 1 that matches, of the order of (1 - p)^(gamma - 1), ends
-        where the cross entropy, its factor, is flushed: at |logit| = 87 in float32.
+        Derivatives in a label of 0 or 1 that matches are 0 where one of their factors, (1 - p)^gamma and the cross
+        entropy, is flushed, as from |logit| = 87 in float32, also where a 1 / (1 - p) in a second one would make up for
+        it.
 
     Raises:
         TypeError: the logits are not float64, float32, bfloat16 or float16, or where is not boolean.
