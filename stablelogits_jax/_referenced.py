@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from stablelogits_jax import _checks
 from stablelogits_jax._bivariate import _difference, _times
-from stablelogits_jax._core import core, define_slopes
+from stablelogits_jax._core import core, define_slopes, recomputed
 from stablelogits_jax._leads import _doubt, _lead, _surprise
 from stablelogits_jax._preference import _of_one_shape
 
@@ -217,9 +217,15 @@ def kto_loss(
     options = {"kl": kl, "beta": beta, "desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     z, b, gain, loss = (_checks.option(name, key, value, p.shape, p.dtype) for key, value in options.items())
     h = _difference(p, q) if _checks.is_number(kl, 0) else _lead(p, q, z, jnp.zeros_like(z))
-    h, none = jnp.where(good, h, -h), jnp.zeros_like(b)
+    h = jnp.where(good, h, -h)
     if _checks.is_number(desirable_weight, 1) and _checks.is_number(undesirable_weight, 1):
-        return _doubt(h, b, none)
+        return _doubt(h, b, jnp.zeros_like(b))
+    return _weighted_doubt(h, b, good, gain, loss)
+
+
+@recomputed
+def _weighted_doubt(h: jax.Array, beta: jax.Array, good: jax.Array, gain: jax.Array, loss: jax.Array) -> jax.Array:
+    """An infinite lead without a weight is a large one: 0 times an infinite slope would be NaN."""
     weight, largest = jnp.where(good, gain, loss), float(jnp.finfo(h.dtype).max)
-    h = jnp.where(weight == 0, jnp.clip(h, -largest, largest), h)  # 0 times an infinite slope would be NaN
-    return weight * _doubt(h, b, none)
+    h = jnp.where(weight == 0, jnp.clip(h, -largest, largest), h)
+    return weight * _doubt(h, beta, jnp.zeros_like(beta))
