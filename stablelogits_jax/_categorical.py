@@ -36,17 +36,18 @@ def softmax_cross_entropy(
 
     Args:
         logits: of any shape.
-        labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
+        labels: shares of the classes, of a shape that broadcasts to the logits'; any type, integers with all of the
+            logits' axes and classes; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
-        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) y + s / K, with K the
+        label_smoothing: s in [0, 1], a number or one for each example: the labels become (1 - s) y + s / K, with K the
             number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
             where.
         weights: weights of the classes, >= 0, of the shape of the class axes; they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, one or one for each example, of logsumexp(logits)^2, of the (capped) logits of kept
-            classes, which is added; weights and label_smoothing do not change it.
-        soft_cap: c > 0, one or one for each example, for c tanh(x / c) in the place of each logit x; -inf stays absent,
-            with slope 0.
+        z_loss: the factor, >= 0, a number or one for each example, of logsumexp(x)^2, which is added, with x the kept
+            and capped logits; weights and label_smoothing leave it as it is.
+        soft_cap: c > 0, a number or one for each example, for c tanh(x / c) in the place of each logit x; -inf stays
+            absent, with slope 0.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels,
             where and weights are then a device's part.
 
@@ -107,14 +108,14 @@ def softmax_cross_entropy_with_integer_labels(
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
-        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) onehot + s / K, with K the
-            number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
-            where.
+        label_smoothing: s in [0, 1], a number or one for each example: the labels become (1 - s) onehot + s / K, with K
+            the number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out
+            by where.
         weights: weights of the classes, >= 0, of the shape of the class axes; they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, one or one for each example, of logsumexp(logits)^2, of the (capped) logits of kept
-            classes, which is added; weights and label_smoothing do not change it.
-        soft_cap: c > 0, one or one for each example, for c tanh(x / c) in the place of each logit x; -inf stays absent,
-            with slope 0.
+        z_loss: the factor, >= 0, a number or one for each example, of logsumexp(x)^2, which is added, with x the kept
+            and capped logits; weights and label_smoothing leave it as it is.
+        soft_cap: c > 0, a number or one for each example, for c tanh(x / c) in the place of each logit x; -inf stays
+            absent, with slope 0.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, where and
             weights are then a device's part, and the labels count the classes of all.
 
@@ -156,7 +157,7 @@ def smooth_labels(labels: ArrayLike, alpha: ArrayLike, *, axis: Axis = -1, where
 
     Args:
         labels: shares of the classes, of any shape.
-        alpha: the smoothing factor in [0, 1], one or one for each example.
+        alpha: the smoothing factor in [0, 1], a number or one for each example.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of a shape that broadcasts to the labels'; the others get 0.
 

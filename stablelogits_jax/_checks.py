@@ -198,10 +198,10 @@ def option(
     """
     with np.errstate(over="ignore"):
         array = real(function, name, value, dtype)
-    if is_static(value):
-        values, info = np.asarray(value, np.float64), jnp.finfo(dtype)
+        values = np.asarray(value, np.float64).astype(dtype) if is_static(value) else None
+    if values is not None:
         ends = ("(" if positive or low == -np.inf else "[") + ("]" if positive or high < np.inf else ")")
-        usable = values >= float(info.tiny) if positive else np.abs(values) <= float(info.max)
+        usable = values >= jnp.finfo(dtype).tiny if positive else np.isfinite(values)
         require(
             bool(np.all((values >= low) & (values <= high) & usable)),
             f"{function}: {name} must be in {ends[0]}{low}, {high}{ends[1]}, as {dtype}, got {value}",
@@ -209,11 +209,11 @@ def option(
     return beside(function, name, array, shape)
 
 
-def weights(function: str, value: Any, dtype: Any, name: str = "weights") -> jax.Array:
+def weights(function: str, value: Any, dtype: Any) -> jax.Array:
     """Weights in `dtype`; Python's and NumPy's must not be negative."""
-    array = real(function, name, value, dtype)
+    array = real(function, "weights", value, dtype)
     if is_static(value):
-        require(not np.any(np.asarray(value) < 0), f"{function}: {name} must be >= 0, got {value}")
+        require(not np.any(np.asarray(value) < 0), f"{function}: weights must be >= 0, got {value}")
     return array
 
 
@@ -236,7 +236,7 @@ def not_split(function: str, axis_name: Any, what: str) -> None:
 
 
 def is_static(value: Any) -> bool:
-    """Whether it is known while a function is traced: a number, or several, of Python or NumPy."""
+    """Whether it is known while a function is traced: a number of Python, a number or an array of NumPy."""
     return isinstance(value, (int, float, np.number, np.ndarray))
 
 

@@ -61,8 +61,8 @@ def info_nce_loss(
 
     Returns:
         Losses in [0, inf] of shape (n,), float32 for 16-bit embeddings.
-        Limits: 0 where the own product alone is +inf, +inf where another's is or the own is -inf; NaN where a product
-        is.
+        Limits: 0 where the own product alone is +inf, log k where it is one of k; +inf where only others are, or the
+        own is -inf; NaN where a product is.
 
     Raises:
         TypeError: the embeddings are not float64, float32, bfloat16 or float16, the temperature not real, or where is
@@ -116,8 +116,8 @@ def sigmoid_contrastive_loss(
 
     Returns:
         Losses in [0, inf] of shape (n,), float32 for 16-bit embeddings.
-        Limits: a pair adds 0 where its product is infinite and says what it is, +inf where it says the other; NaN where
-        a product is.
+        Limits: a pair whose product is infinite adds 0 where the sign is right, +inf for a query's own key and -inf for
+        another's, and +inf where it is wrong; at scale 0 no product counts; NaN where a product is.
 
     Raises:
         TypeError: the embeddings are not float64, float32, bfloat16 or float16, an option is not real, or where is not

@@ -70,7 +70,7 @@ def _cross_entropy(x: jax.Array, y: jax.Array, of: Found) -> jax.Array:
         return jnp.where(y == 0, 0, y * (log_total - _shift(x, top)))
 
     stats = of.stats
-    log_total = jnp.where(stats.total == 0, 0, stats.log_total)
+    log_total = stats.finite_log_total
     loss = stats.whole(sums(lost, [x, y], [stats.top, log_total]))
     return jnp.where(jnp.isnan(log_total), log_total, loss)[..., 0]
 

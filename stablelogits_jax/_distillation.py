@@ -36,8 +36,8 @@ def distillation_loss(
         teacher_logits: the teacher's, of the same shape; they are differentiated too, unless `stop_gradient` says no.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
-        temperature: T > 0, one or one for each example; inf gives the limit, which is +inf where a class is absent from
-            one row only.
+        temperature: T > 0, a number or one for each example; inf gives the limit, which is +inf where a class is absent
+            from one row only.
 
     Returns:
         Losses in [0, inf], in nats, of the logits' shape without the axes, float32 for 16-bit logits. The slope is

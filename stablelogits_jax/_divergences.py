@@ -193,7 +193,7 @@ def js_divergence(
         log_targets: log-probabilities log t, of the teacher, of a shape that broadcasts to the predictions'.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the predictions' shape, or examples, of its shape without the axes.
-        beta: the weight of the targets in [0, 1], one or one for each example, as in generalized knowledge
+        beta: the weight of the targets in [0, 1], a number or one for each example, as in generalized knowledge
             distillation: for small beta the divergence is beta KL(t || q), for beta near 1 it is (1 - beta) KL(q || t);
             0 at either end. A trainer that means KL(t || q) by 0 and KL(q || t) by 1 takes
             `kl_divergence_with_log_targets` there.

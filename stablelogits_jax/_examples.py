@@ -122,7 +122,7 @@ def _class_weights(of: Examples, weights: ArrayLike) -> jax.Array:
 
 
 def _beside_rows(of: Examples, class_weights: jax.Array) -> jax.Array:
-    """The same beside the rows; 0 for masked classes."""
+    """Class weights beside the rows; 0 for masked classes."""
     w = class_weights.reshape(*(1,) * (of.x.ndim - 1), -1)
     return w if of.mask is None else masked(jnp.broadcast_to(w, of.x.shape), of.mask, 0)
 

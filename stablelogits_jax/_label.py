@@ -5,8 +5,9 @@ With e the exponentials of a row, that of the label y, and rest the sum of all o
     -log p_y = log(1 + rest / e_y)        log1p where the label is the top, and x_y - top taken off log(sum e) elsewhere
     p_y - 1 = -rest / (rest + e_y)
 
-The label's own is taken out of the array of exponentials in place, and so is never added to the rest. Nor are the tops
-to what is below them, where the z-loss asks for log(sum e) itself: beside another top the surprisal does not.
+The label's own is taken out of the array of exponentials in place, and so is never added to the rest. The z-loss needs
+log(sum e) itself, so for it the exponentials below the top are summed apart, and none is rounded off beside a top that
+is not the label. The surprisal of such a label is not small, and does not need that.
 """
 
 from collections.abc import Callable
@@ -93,8 +94,8 @@ def _sum_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]
     return (sums(lambda e: e, [_others(x, index, of)]),)
 
 
-def _sums_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
-    """The sum, and that of what is below the tops, in which none of it is rounded off"""
+def _sum_and_lower_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
+    """The sum of the others, and of those below the top, whose digits the top would absorb"""
 
     def apart(e: jax.Array, e_top: jax.Array) -> tuple[jax.Array, jax.Array]:
         return e, jnp.where(e >= e_top, 0, e)
@@ -112,12 +113,12 @@ def _not_kept(f: Callable, x: jax.Array, index: jax.Array, of: Unit) -> tuple[ja
     return sums(of_others, [x, at], [index[..., None], *of], costly=True)
 
 
-def _sum_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
+def _sum(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
     return _not_kept(lambda x, own, of: (jnp.where(own, 0, exp_in(x, of)),), x, index, of)
 
 
-def _sums_not_kept(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
-    """The same by the number of the tops, which takes no second exponential"""
+def _sum_and_lower(x: jax.Array, index: jax.Array, of: Unit) -> tuple[jax.Array, ...]:
+    """Both, from the number of tops, which takes no second exponential"""
 
     def apart(x: jax.Array, own: jax.Array, of: Unit) -> tuple[jax.Array, jax.Array]:
         is_top, e = at_top_and_exp_in(x, of)
@@ -135,7 +136,7 @@ def _found(x: jax.Array, label: jax.Array, sums_of: Callable, axis_name: AxisNam
     own = as_type(_at(x, label, axis_name), top.dtype)
     e_top, e = exp_of_top(of), exp_in(own, of)
     beside_top = rest - e_top
-    if lower:  # of one top: a row may have more, or be of -inf
+    if lower:  # exactly one other top: with more, or in a row of -inf, the difference is not `lower`
         beside_top = jnp.where(jnp.abs(beside_top - lower[0]) < 0.5 * e_top, lower[0], beside_top)
     smaller = jnp.where(e >= e_top, rest, beside_top + e) / e_top  # all but one of the tops
     stats = Stats(top, 1 + smaller, _log1p(smaller), *two_sum(rest, e), axis_name)
@@ -202,5 +203,5 @@ def _found_by(sums_of: Callable) -> Callable:
     return lambda x, label, *_, axis_name: _found(x, label, sums_of, axis_name)
 
 
-surprisal = with_stats(_surprisal, _found_by(_sum_not_kept), _found_by(_sum_kept))
-surprisal_and_z_loss = with_stats(_surprisal_and_z_loss, _found_by(_sums_not_kept), _found_by(_sums_kept))
+surprisal = with_stats(_surprisal, _found_by(_sum), _found_by(_sum_kept))
+surprisal_and_z_loss = with_stats(_surprisal_and_z_loss, _found_by(_sum_and_lower), _found_by(_sum_and_lower_kept))

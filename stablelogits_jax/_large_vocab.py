@@ -50,11 +50,11 @@ def linear_softmax_cross_entropy(
         where: tokens to keep, of a shape that broadcasts to the labels'.
         ignore_index: tokens with this label get loss 0 and slope 0, whatever they hold. A block of tokens, none of
             which is kept, is not computed.
-        label_smoothing: s in [0, 1], one or one for each token: the labels become (1 - s) onehot + s / V.
+        label_smoothing: s in [0, 1], a number or one for each token: the labels become (1 - s) onehot + s / V.
         weights: weights of the classes, >= 0, of shape (V,); they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, one or one for each token, of logsumexp(logits)^2, of the (capped) logits, which is
-            added; weights and label_smoothing do not change it.
-        soft_cap: c > 0, for c tanh(x / c) in the place of each logit x.
+        z_loss: the factor, >= 0, a number or one for each token, of logsumexp(x)^2, which is added, with x the capped
+            logits; weights and label_smoothing leave it as it is.
+        soft_cap: c > 0, one number, for c tanh(x / c) in the place of each logit x.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: kernel, bias and
             weights are then a device's part, hidden and labels the same on all of its devices, and labels count the
             classes of all.
@@ -133,11 +133,11 @@ def linear_softmax_cross_entropy_sum(
         vocab_axis: the axis of the kernel that holds the classes.
         where: tokens to keep, of a shape that broadcasts to the labels'.
         ignore_index: tokens with this label get loss 0 and slope 0, whatever they hold.
-        label_smoothing: s in [0, 1], one or one for each token: the labels become (1 - s) onehot + s / V.
+        label_smoothing: s in [0, 1], a number or one for each token: the labels become (1 - s) onehot + s / V.
         weights: weights of the classes, >= 0, of shape (V,); they multiply the (smoothed) labels.
-        z_loss: the factor, >= 0, one or one for each token, of logsumexp(logits)^2, of the (capped) logits, which is
-            added; weights and label_smoothing do not change it.
-        soft_cap: c > 0, for c tanh(x / c) in the place of each logit x.
+        z_loss: the factor, >= 0, a number or one for each token, of logsumexp(x)^2, which is added, with x the capped
+            logits; weights and label_smoothing leave it as it is.
+        soft_cap: c > 0, one number, for c tanh(x / c) in the place of each logit x.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`, as in
             `linear_softmax_cross_entropy`. The slope of a row that is split takes its four products, as only after
             all devices have been asked is its sum known.
@@ -224,7 +224,7 @@ def linear_token_statistics(
         vocab_axis: the axis of the kernel that holds the classes.
         where: tokens to keep, of a shape that broadcasts to the labels'.
         ignore_index: tokens with this label get three zeros with slope 0, whatever they hold.
-        soft_cap: c > 0, for c tanh(x / c) in the place of each logit x.
+        soft_cap: c > 0, one number, for c tanh(x / c) in the place of each logit x.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`, as in
             `linear_softmax_cross_entropy`.
         memory_limit: bytes of the logits of a tile, at most; by default a 64th of all logits', between 16 and 64 MiB.

@@ -34,7 +34,7 @@ def masked_mean(
 
     Raises:
         TypeError: loss is not float64, float32, bfloat16 or float16, weights are not real, or where is not boolean.
-        ValueError: where or weights would enlarge the loss, or axis is out of range.
+        ValueError: where or weights would enlarge the loss, static weights are negative, or axis is out of range.
 
     Example:
         >>> import jax.numpy as jnp, stablelogits_jax as sl

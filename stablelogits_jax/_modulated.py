@@ -31,11 +31,12 @@ def softmax_focal_loss(
 
     Args:
         logits: of any shape.
-        labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
+        labels: shares of the classes, of a shape that broadcasts to the logits'; any type, integers with all of the
+            logits' axes and classes; they need not sum to 1.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
-        gamma: the focusing exponent, >= 0, one or one for each example.
-        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) y + s / K, with K the
+        gamma: the focusing exponent, >= 0, a number or one for each example.
+        label_smoothing: s in [0, 1], a number or one for each example: the labels become (1 - s) y + s / K, with K the
             number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
             where.
         weights: weights of the classes (the balancing alpha), >= 0, of the shape of the class axes.
@@ -89,10 +90,10 @@ def softmax_focal_loss_with_integer_labels(
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         ignore_index: examples with this label get loss 0 and slope 0, whatever their logits hold.
-        gamma: the focusing exponent, >= 0, one or one for each example.
-        label_smoothing: s in [0, 1], one or one for each example: the labels become (1 - s) onehot + s / K, with K the
-            number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out by
-            where.
+        gamma: the focusing exponent, >= 0, a number or one for each example.
+        label_smoothing: s in [0, 1], a number or one for each example: the labels become (1 - s) onehot + s / K, with K
+            the number of kept classes; a logit of -inf has its s / K too, and the loss is +inf: leave such classes out
+            by where.
         weights: weights of the classes (the balancing alpha), >= 0, of the shape of the class axes.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, where and
             weights are then a device's part, and the labels count the classes of all.
@@ -145,9 +146,10 @@ def poly_loss_cross_entropy(
 
     Args:
         logits: of any shape.
-        labels: shares of the classes, of a shape that broadcasts to the logits'; any type; they need not sum to 1.
-        epsilon: the coefficient of 1 - p, one or one for each example; below -1 the slope of the label's logit changes
-            its sign.
+        labels: shares of the classes, of a shape that broadcasts to the logits'; any type, integers with all of the
+            logits' axes and classes; they need not sum to 1.
+        epsilon: the coefficient of 1 - p, a number or one for each example; below -1 the slope of the label's logit
+            changes its sign.
         axis: the class axis, or axes that together hold the classes; None means all.
         where: classes to keep, of the logits' shape, or examples, of its shape without the axes.
         axis_name: the mesh axis, or axes, that the classes are split over, inside `jax.shard_map`: logits, labels and

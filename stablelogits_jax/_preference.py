@@ -193,7 +193,7 @@ def orpo_loss(chosen_logps: ArrayLike, rejected_logps: ArrayLike, *, beta: Array
     Args:
         chosen_logps: mean log-probabilities of the chosen answers' tokens, <= 0, of any shape.
         rejected_logps: of the rejected answers' tokens, of the same shape.
-        beta: >= 0, the weight of the odds ratio, one or one for each pair.
+        beta: >= 0, the weight of the odds ratio, a number or one for each pair.
 
     Returns:
         Losses in [0, inf] of the answers' shape, float32 for 16-bit log-probabilities.

@@ -53,7 +53,8 @@ def dpo_loss(
         rejected_logps: of the rejected answers by the policy, of the same shape, as are the next two.
         ref_chosen_logps: of the chosen answers by the reference model.
         ref_rejected_logps: of the rejected answers by the reference model.
-        beta: >= 0, how strongly the policy is held to the reference, one or one for each pair, as label_smoothing.
+        beta: >= 0, how strongly the policy is held to the reference, this and label_smoothing a number or
+            one for each pair.
         label_smoothing: s in [0, 1/2], the share of preferences that are the wrong way round: the loss becomes
             $(1 - s) \ell(h) + s \ell(-h)$.
         robust: whether it becomes $((1 - s) \ell(h) - s \ell(-h)) / (1 - 2 s)$ instead, with s < 1/2, whose mean over
@@ -114,8 +115,7 @@ def ipo_loss(
         rejected_logps: of the rejected answers by the policy, of the same shape, as are the next two.
         ref_chosen_logps: of the chosen answers by the reference model.
         ref_rejected_logps: of the rejected answers by the reference model.
-        beta: > 0, how strongly the policy is held to the reference, one or one for each pair. 1 / (2 beta) is rounded
-            once.
+        beta: > 0, how strongly the policy is held to the reference, a number or one for each pair.
 
     Returns:
         Losses in [0, inf] of the answers' shape, float32 for 16-bit log-probabilities.
@@ -190,7 +190,8 @@ def kto_loss(
         desirable: which answers are desirable, booleans of the same shape.
         kl: z >= 0, mostly one number for a batch: that of mismatched answers, max(mean(log p - log q), 0). It is
             differentiated like any option; the paper stops its gradient.
-        beta: >= 0, how soon a loss or gain saturates, one or one for each answer, as the weights.
+        beta: >= 0, how soon a loss or gain saturates, a number or one for each answer, as are the
+            weights.
         desirable_weight: w_d >= 0.
         undesirable_weight: w_u >= 0.
 

@@ -28,7 +28,7 @@ def _softmax(x: jax.Array, of: Stats) -> jax.Array:
 
 def inverse_of_whole(of: Stats) -> tuple[jax.Array, jax.Array]:
     """1 / sum e, of exponentials in the row's unit, in two parts, i and i (1 - i sum e)."""
-    whole = jnp.where(of.total == 0, 1, of.whole_in_unit)
+    whole = of.divisor
     inverse = 1 / whole
     return jax.lax.optimization_barrier((inverse, inverse * (remainder(inverse, whole) - inverse * of.lost)))
 
@@ -55,7 +55,32 @@ def _logmeanexp(x: jax.Array, n: jax.Array, of: Stats) -> jax.Array:
 @jax.custom_jvp
 @jax.jit
 def _log_softmax(x: jax.Array, of: Stats) -> jax.Array:
-    return _shift(x, of.top) - jnp.where(of.total == 0, 0, of.log_total)
+    return _shift(x, of.top) - of.finite_log_total
+
+
+def _mean_shift(x: jax.Array, of: Stats) -> jax.Array:
+    """sum p (x - top), [..., 1], of terms <= 0, to which an absent class adds 0"""
+
+    def terms(e: jax.Array, x: jax.Array, top: jax.Array) -> jax.Array:
+        return jnp.where(e == 0, 0, e * _shift(x, top))
+
+    divisor = of.divisor
+    return of.whole(sums(terms, [exponentials(x, of.top), x], [of.top])) / divisor
+
+
+@jax.custom_jvp
+@jax.jit
+def _entropy(x: jax.Array, of: Stats) -> jax.Array:
+    """-sum p log p = log total - sum p (x - top), of which no term is negative"""
+    return (of.finite_log_total - _mean_shift(x, of))[..., 0]
+
+
+@jax.custom_jvp
+@jax.jit
+def _excess_surprisal(x: jax.Array, of: Stats) -> jax.Array:
+    """-log p less the entropy, its mean; 0 for an absent class"""
+    shift = _shift(x, of.top)
+    return jnp.where(shift == -jnp.inf, 0, _mean_shift(x, of) - shift)
 
 
 # Their rules ------------------------------------------------------------------------------------------------------
@@ -122,31 +147,6 @@ def _logsumexp_jvp(primals: tuple, tangents: tuple) -> tuple:
 def _logmeanexp_jvp(primals: tuple, tangents: tuple) -> tuple:
     x, _, of = primals
     return _logmeanexp(*primals), _weighted_by_p(x, of, tangents[0])
-
-
-def _mean_shift(x: jax.Array, of: Stats) -> jax.Array:
-    """sum p (x - top), [..., 1], of terms <= 0, to which an absent class adds 0"""
-
-    def terms(e: jax.Array, x: jax.Array, top: jax.Array) -> jax.Array:
-        return jnp.where(e == 0, 0, e * _shift(x, top))
-
-    whole = jnp.where(of.total == 0, 1, of.whole_in_unit)
-    return of.whole(sums(terms, [exponentials(x, of.top), x], [of.top])) / whole
-
-
-@jax.custom_jvp
-@jax.jit
-def _entropy(x: jax.Array, of: Stats) -> jax.Array:
-    """-sum p log p = log total - sum p (x - top), of which no term is negative"""
-    return (jnp.where(of.total == 0, 0, of.log_total) - _mean_shift(x, of))[..., 0]
-
-
-@jax.custom_jvp
-@jax.jit
-def _excess_surprisal(x: jax.Array, of: Stats) -> jax.Array:
-    """-log p less the entropy, its mean; 0 for an absent class"""
-    shift = _shift(x, of.top)
-    return jnp.where(shift == -jnp.inf, 0, _mean_shift(x, of) - shift)
 
 
 @recomputed

@@ -58,6 +58,16 @@ class Stats:
     lost: jax.Array  # what was rounded off that
     axis_name: AxisName  # the mesh axis that the rows are split over
 
+    @property
+    def divisor(self) -> jax.Array:
+        """The sum in the row's unit, and 1 for a row of -inf."""
+        return jnp.where(self.total == 0, 1, self.whole_in_unit)
+
+    @property
+    def finite_log_total(self) -> jax.Array:
+        """log_total, and 0 for a row of -inf."""
+        return jnp.where(self.total == 0, 0, self.log_total)
+
     def whole(self, sums: Any) -> Any:
         """Sums over a device's part of the rows as sums over the rows."""
         return _mesh.over_all(sums, self.axis_name)

@@ -80,6 +80,20 @@ def test_options_for_each_answer():
     np.testing.assert_array_equal(both == 0, ~GOOD)
 
 
+@pytest.mark.parametrize("c", [-np.inf, np.inf])
+def test_kto_without_a_weight_at_an_infinite_lead(c):
+    """No slope but in the weight, and that is what an example of weight 1 loses."""
+
+    def f(c, beta, weight):
+        return sl.kto_loss(c, -1.0, True, beta=beta, desirable_weight=weight)
+
+    for beta in (0.0, 0.5):
+        assert f(c, beta, 0.0) == 0
+        *slopes, in_weight = jax.grad(f, (0, 1, 2))(jnp.float32(c), beta, 0.0)
+        assert slopes == [0, 0]
+        assert in_weight == f(c, beta, 1.0) == (0.5 if beta == 0 else float(c < 0))
+
+
 def _kto(c, weight):
     return sl.kto_loss(c, P, GOOD, desirable_weight=weight)
 
