@@ -77,8 +77,8 @@ _TWO_PASSES = Reason(
     2.1,
 )
 _BOTH_SLOPES = Reason(
-    "the slope in p is taken about its largest class, of which nothing cancels, with absent and infinite classes looked "
-    "for: passes over several arrays, the pages of which the system may bring anew for each call",
+    "the slope in p is taken about its largest class, so that nothing cancels, and absent and infinite classes are "
+    "looked for: passes over several arrays, the pages of which the system may bring anew for each call",
     4.5,
     measure=GRADIENT,
 )
