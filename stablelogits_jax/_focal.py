@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -212,9 +213,11 @@ def _power_pull(logs: int) -> Any:
 
 
 def _scaled(scale: jax.Array, times: jax.Array, log: jax.Array) -> jax.Array:
-    """scale times exp(log), by the exponential's root: it may overflow where the scale is small"""
-    root = jnp.exp(0.5 * log)
-    return _times(times, _times(_times(scale, root), root))
+    """scale times exp(log), which may overflow where the scale is small, and so is then made of two factors"""
+    most = math.log(float(jnp.finfo(log.dtype).max)) - 1
+    beyond = log > most
+    factor = jnp.where(beyond, jnp.asarray(math.exp(most), log.dtype), 1)
+    return _times(times, _times(_times(scale, factor), jnp.exp(log - jnp.where(beyond, most, 0))))
 
 
 def _with_logs(m: jax.Array, log_miss: jax.Array, logs: int) -> jax.Array:
