@@ -216,8 +216,8 @@ def _scaled(scale: jax.Array, times: jax.Array, log: jax.Array) -> jax.Array:
     """scale times exp(log), which may overflow where the scale is small, and so is then made of two factors"""
     most = math.log(float(jnp.finfo(log.dtype).max)) - 1
     beyond = log > most
-    factor = jnp.where(beyond, jnp.asarray(math.exp(most), log.dtype), 1)
-    return _times(times, _times(_times(scale, factor), jnp.exp(log - jnp.where(beyond, most, 0))))
+    factor, rest = jnp.where(beyond, math.exp(most), jnp.ones_like(log)), jnp.where(beyond, log - most, log)
+    return _times(times, _times(_times(scale, factor), jnp.exp(rest)))
 
 
 def _with_logs(m: jax.Array, log_miss: jax.Array, logs: int) -> jax.Array:
