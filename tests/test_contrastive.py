@@ -89,6 +89,13 @@ LOSS, FAR = sl.sigmoid_contrastive_loss, jnp.array([[1e30, 0.0], [0.0, 1e30]])
 BY_BIAS = 2 * np.log1p(np.exp(1)) + 2 * np.log1p(np.exp(-1))
 
 
+def test_info_nce_of_infinite_products():
+    """Those of +inf share the probability, whatever the others are; an own one of -inf is lost."""
+    for keys, wanted in (([1e30, 1], 0), ([1e30, 1e30], np.log(2)), ([1, 1e30], np.inf), ([-1e30, 1], np.inf)):
+        loss = sl.info_nce_loss(jnp.array([[1e30], [0.0]]), jnp.array(keys, jnp.float32)[:, None])
+        np.testing.assert_allclose(loss[0], wanted, rtol=1e-6)
+
+
 def test_products_that_overflow():
     """They count for nothing at a scale of 0, and in no slope of a pair that is told well."""
 
