@@ -77,9 +77,9 @@ _TWO_PASSES = Reason(
     2.1,
 )
 _BOTH_SLOPES = Reason(
-    "the slope in p is taken about its largest class, so that nothing cancels, and absent and infinite classes are "
-    "looked for: passes over several arrays, the pages of which the system may bring anew for each call",
-    4.5,
+    "the slope in p is made of differences to its largest class, so that nothing cancels: two more sums over arrays "
+    "that XLA:CPU writes out, the pages of which the system may bring anew for each call",
+    3,
     measure=GRADIENT,
 )
 
@@ -119,7 +119,7 @@ REASONS: dict[str, list[Reason]] = {
         Reason("log(m / p) and log(m / q) are kept to their digits at p = q; the peer takes one log, of m", 2)
     ],
     "bernoulli_kl_from_logits": [
-        Reason("two logarithms of ratios keep their digits at p = q, of sigmoids in double-float", 2.8)
+        Reason("a sum of two parts that are not negative, each of which is a series where p and q are near", 1.8, VALUE)
     ],
     "ordinal_cross_entropy": [
         Reason(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial, wraps
+from operator import mul
 from typing import Any, cast
 
 import jax
@@ -36,21 +37,54 @@ def wide(x: jax.Array) -> jax.Array:
     return as_type(x, compute_type(x.dtype))
 
 
-def define_slopes(f: Any, *slopes: Callable) -> None:
+def define_slopes(f: Any, *slopes: Callable, steep: bool = False) -> None:
     """The rule f_dot = sum_i slope_i(*primals) x_dot_i.
 
-    Arguments that are not differentiated are left out, not multiplied by a zero: 0 times an infinite slope is NaN.
+    Arguments that are not differentiated are left out, not multiplied by a zero: 0 times an infinite slope is NaN. If
+    the slope in the first is `steep`, infinite for some numbers of an array, those that do not move add nothing either.
     """
 
     @partial(f.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
         y = f(*primals)
         terms = [
-            as_type(x_dot, y.dtype) * slope(*primals)
-            for slope, x_dot in zip(slopes, tangents, strict=True)
+            (_of_steep if steep and i == 0 else mul)(as_type(x_dot, y.dtype), slope(*primals))
+            for i, (slope, x_dot) in enumerate(zip(slopes, tangents, strict=True))
             if not isinstance(x_dot, SymbolicZero)
         ]
         return y, jnp.broadcast_to(sum(terms[1:], terms[0]), y.shape) if terms else jnp.zeros_like(y)
+
+
+def _of_steep(dot: jax.Array, slope: jax.Array) -> jax.Array:
+    """The product of a tangent and a slope that may be infinite, 0 for a tangent of 0, as all but one are when forward
+    mode asks for each in turn. It is linear in the tangent, with two factors in the place of an infinity, which they
+    make of all but tangents near 0."""
+    return dot * _finite(slope) * _steepness(slope)
+
+
+def _steepness(slope: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isinf(slope), 2.0 ** (jnp.finfo(slope.dtype).maxexp // 2), jnp.ones_like(slope))
+
+
+@jax.custom_jvp
+def _finite(slope: jax.Array) -> jax.Array:
+    return jnp.nan_to_num(slope, nan=jnp.nan)
+
+
+@_finite.defjvp
+def _finite_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return _finite(*primals), tangents[0] / _steepness(*primals)
+
+
+def jvp_of_moved(f: Callable, primals: tuple, tangents: tuple) -> tuple:
+    """`jax.jvp`, in which the arguments that do not move are constants."""
+    at = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+
+    def of_moved(*values: jax.Array) -> jax.Array:
+        given = dict(zip(at, values, strict=True))
+        return f(*(given.get(i, x) for i, x in enumerate(primals)))
+
+    return jax.jvp(of_moved, [primals[i] for i in at], [tangents[i] for i in at])
 
 
 def moved(like: jax.Array, *terms: tuple[Any, Callable]) -> jax.Array:

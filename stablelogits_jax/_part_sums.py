@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
+from stablelogits_jax._core import jvp_of_moved
 from stablelogits_jax._row_sums import sums
 
 
@@ -21,12 +21,6 @@ def sum_of(part: Any) -> Callable:
 
     @partial(total.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
-        moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
-
-        def of_moved(*values: jax.Array) -> jax.Array:
-            given = dict(zip(moved, values, strict=True))
-            return jnp.sum(part(*(given.get(i, a) for i, a in enumerate(primals))), -1)
-
-        return total(*primals), jax.jvp(of_moved, [primals[i] for i in moved], [tangents[i] for i in moved])[1]
+        return total(*primals), jvp_of_moved(lambda *of: jnp.sum(part(*of), -1), primals, tangents)[1]
 
     return total

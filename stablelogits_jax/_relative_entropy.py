@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stablelogits_jax._bivariate import _difference, _times
-from stablelogits_jax._closed import _exp, _expm1_by_series, _phi_over_square
+from stablelogits_jax._closed import _exp_and_excess, _expm1_by_series, _log_of_sum, _phi_over_square
 from stablelogits_jax._core import core, define_slopes
-from stablelogits_jax._mixture import _log_mean
-from stablelogits_jax._univariate import _bell, _bell_slope, _log, _log_times_e, _sigmoid, _softplus
+from stablelogits_jax._univariate import _bell, _bell_slope, _inverse, _log, _log_times_e, _sigmoid
 
 
 def _phi(p: jax.Array, d: jax.Array, more: jax.Array) -> jax.Array:
@@ -59,30 +58,30 @@ def _excess(t: jax.Array, log_q: jax.Array) -> jax.Array:
     return jnp.where(sure, less, jnp.exp(log_q)) + jnp.where(sure, 1 - t, -t)
 
 
+@core
+def _log_ratio(t: jax.Array, log_q: jax.Array) -> jax.Array:
+    """log t - log q"""
+    return _difference.closed(_log(t), log_q)
+
+
+@core
+def _log_ratio_times_e(t: jax.Array, log_q: jax.Array) -> jax.Array:
+    return _difference.closed(_log_times_e(t), log_q)
+
+
+for f in (_log_ratio, _log_ratio_times_e):
+    define_slopes(f, lambda t, log_q: _inverse(t), lambda t, log_q: -1, steep=True)
 define_slopes(_excess, lambda t, log_q: -1, lambda t, log_q: jnp.exp(log_q))
-define_slopes(_kl, lambda t, log_q: _difference(_log_times_e(t), log_q), lambda t, log_q: -t)
+define_slopes(_kl, _log_ratio_times_e, lambda t, log_q: -t, steep=True)
 define_slopes(
     _kl_of_logs,
     lambda log_p, log_q: _times(jnp.exp(log_p), 1 + _difference(log_p, log_q)),
     lambda log_p, log_q: -jnp.exp(log_p),
 )
-define_slopes(
-    _generalized_kl,
-    lambda t, log_q: _difference(_log(t), log_q),
-    _excess,
-)
+define_slopes(_generalized_kl, _log_ratio, _excess, steep=True)
 
 
 # Two logits -------------------------------------------------------------------------------------------------------
-
-
-def _softplus_difference(a: jax.Array, b: jax.Array) -> jax.Array:
-    """(1) softplus(a) - softplus(b)        cancels where a and b are near, or large; the second is exp(b) for b < -40
-    (2) log(sigmoid(-b) + sigmoid(b) exp(a - b))        which is (1) for a small sigmoid(b) that may be flushed
-    """
-    apart = (b < -40) & (a - b > 1)
-    between = _log_mean(_difference.closed(a, b), _sigmoid(-b), _sigmoid(b))
-    return jnp.where(apart, _softplus(a) - _exp(b), between)
 
 
 @core
@@ -95,13 +94,27 @@ def _sigmoid_difference(a: jax.Array, b: jax.Array) -> jax.Array:
 
 @core
 def _bernoulli_kl(x: jax.Array, y: jax.Array) -> jax.Array:
-    """p phi(log(q / p)) + (1 - p) phi(log((1 - q) / (1 - p))) with p = sigmoid(x), q = sigmoid(y); softplus(-+y) at
-    x = +-inf."""
-    more = _sigmoid_difference.closed(y, x)
-    first = _phi(_sigmoid(x), -_softplus_difference(-y, -x), more)
-    kl = first + _phi(_sigmoid(-x), -_softplus_difference(y, x), -more)
-    kl = jnp.where(jnp.isinf(y) & jnp.isfinite(x), jnp.inf, kl)
-    return jnp.where(jnp.isinf(x), jnp.where(x > 0, _softplus(-y), _softplus(y)), kl)
+    """p phi(d - s) + (1 - p) phi(-s) with d = y - x and s = softplus(y) - softplus(x), of logits turned so that
+    p <= 1/2: few digits cancel in d - s, which is log(q / p), then. And s is
+
+    (1) log(1 + p (exp(d) - 1))        of which exp(d) may overflow, and p underflow
+    (2) max(y, 0) + log(1 + g / (1 + exp(x))) with g = exp(-|y|) - exp(-|x|), the larger of the two times 1 - exp(-||x|
+        - |y||): all exponents are negative, 1 + g / (1 + exp(x)) is in [1/2, 2], and nothing cancels
+
+    q - p is g / ((1 + exp(x)) (1 + exp(-|y|))) for y < 0, and has 1 - exp(x - y) in the place of g for y >= 0.
+    """
+    y = jnp.where(x > 0, -y, y)
+    a, b = jnp.abs(x), jnp.abs(y)
+    ratio, less = _exp_and_excess(-jnp.abs(_difference.closed(a, b)))
+    larger, _ = _exp_and_excess(-jnp.minimum(a, b))
+    smaller, gap = larger * ratio, larger * less
+    e_x, e_y = jnp.where(a < b, larger, smaller), jnp.where(a < b, smaller, larger)
+    not_p = 1 / (1 + e_x)
+    gap = jnp.where(a < b, gap, -gap)
+    log, _ = _log_of_sum((1 + e_y) * not_p, gap * not_p)
+    s, more = jnp.maximum(y, 0) + log, jnp.where(y < 0, gap, 1 - e_x * e_y) * not_p / (1 + e_y)
+    kl = _phi(e_x * not_p, _difference.closed(y, -a) - s, more) + _phi(not_p, -s, -more)
+    return jnp.where(jnp.isinf(y) & jnp.isfinite(x), jnp.inf, kl)
 
 
 define_slopes(_sigmoid_difference, lambda a, b: _bell(a), lambda a, b: -_bell(b))

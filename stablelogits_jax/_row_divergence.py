@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from stablelogits_jax import _rows, _stats
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _exp_and_excess, _log_of_sum, _phi_over_square
-from stablelogits_jax._core import masked, moved, wide
+from stablelogits_jax._core import jvp_of_moved, masked, moved, wide
 from stablelogits_jax._double_float import Pair, at_most, two_sum
 from stablelogits_jax._row_sums import inner
 from stablelogits_jax._series import LN_2
@@ -140,11 +140,15 @@ def _parts(x: jax.Array, t: jax.Array, temperature: jax.Array) -> _Parts:
     return _Parts(p, q * (total / of_q), e, e * inverse, temperature, of_p)
 
 
-def _shifted(x: jax.Array) -> Pair:
-    """x - top in two parts, the second 0 beside infinities. Under a top of +inf all that is finite is absent."""
+def _below_infinite(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x, of which all that is finite is absent under a top of +inf, and the top"""
     top = jnp.max(x, -1, keepdims=True, initial=-jnp.inf)
-    x = jnp.where(jnp.isinf(top) & (x < top), -jnp.inf, x)
-    x, top, zero = _stats._fenced(x, top)
+    return jnp.where(jnp.isinf(top) & (x < top), -jnp.inf, x), top
+
+
+def _shifted(x: jax.Array) -> Pair:
+    """x - top in two parts, the second 0 beside infinities"""
+    x, top, zero = _stats._fenced(*_below_infinite(x))
     head, tail = two_sum(x, -top)
     return Pair(jnp.minimum(head, zero), jnp.where(jnp.isnan(tail), 0, tail))
 
@@ -186,10 +190,34 @@ def _softmax_slope(z: jax.Array, z_dot: jax.Array) -> jax.Array:
     return jax.jvp(_rows.softmax, (z,), (z_dot,))[1]
 
 
+@jax.custom_jvp
 def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
-    """p e, the slope of p along d. Classes of +inf compare as equal finite ones, beside which no other has a weight.
-    Where d may be beyond the largest float, or its distance from the mean, an eighth of both is taken. A class that q
-    lacks is to lose all of its share, infinitely, and the others are to have it, if there are any."""
+    """p (d - sum p d), the slope of p along d = x - t, with d less its own at the top of t: a class of p > 1/2 has a d
+    of 0 then, and nothing cancels. Rows of which it is not finite, as an infinite class makes them, and derivatives,
+    are of the general form, which takes three times as long."""
+    p, *_, total = _parts(x, t, temperature)
+    barrier = jax.lax.optimization_barrier  # or XLA:CPU writes out what is made of x and t for each of the sums
+    a, b = (wide(_stats._rounded(y)) for y in (x, t))
+    a, top = _below_infinite(a)[0], jnp.max(b, -1, keepdims=True)
+    at_top = barrier(jnp.max(jnp.where(b == top, a, -jnp.inf), -1, keepdims=True))
+    of_x, of_t = two_sum(a, -at_top), two_sum(b, -top)
+    d = jnp.where(p == 0, 0, (of_x.head - of_t.head) + (of_x.tail - of_t.tail))
+    mean = barrier(jnp.sum(p * d, -1, keepdims=True) / total)
+    pull = p * (d - mean) / total
+    finite = jnp.isfinite(jnp.sum(pull, -1, keepdims=True))
+    general = jax.lax.cond(jnp.all(finite), lambda *_: pull, _pull_in_general, x, t, temperature)
+    return jnp.where(finite, pull, general)
+
+
+@partial(_pull.defjvp, symbolic_zeros=True)
+def _pull_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return _pull(*primals), jvp_of_moved(_pull_in_general, primals, tangents)[1]
+
+
+def _pull_in_general(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
+    """p e. Classes of +inf compare as equal finite ones, beside which no other has a weight. Where d may be beyond the
+    largest float, or its distance from the mean, an eighth of both is taken. A class that q lacks is to lose all of its
+    share, infinitely, and the others are to have it, if there are any."""
     z = _chances(t, temperature)
     p, top = jax.lax.stop_gradient((_rows.softmax(z), jnp.max(x, -1, keepdims=True)))
     lacking = (p > 0) & jnp.where(top == jnp.inf, x < top, (x == -jnp.inf) & ~jnp.isnan(top))

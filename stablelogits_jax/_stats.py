@@ -15,11 +15,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from stablelogits_jax import _mesh
 from stablelogits_jax._checks import as_type, compute_type
 from stablelogits_jax._closed import _log1p
+from stablelogits_jax._core import jvp_of_moved
 from stablelogits_jax._double_float import two_sum, written
 from stablelogits_jax._mesh import AxisName
 from stablelogits_jax._row_exp import Unit, at_top_and_exp_in, exp_in, exp_of_top, unit
@@ -183,16 +183,8 @@ def _with_stats(core: Callable, at_value: Callable, at_slope: Callable, axis_nam
 
     @partial(function.defjvp, symbolic_zeros=True)
     def rule(primals: tuple, tangents: tuple) -> tuple:
-        moved = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
         x, *rest = jax.lax.stop_gradient(primals)
         of = at_slope(_rounded(x), *rest, axis_name=axis_name)
-
-        def of_moved(*values: jax.Array) -> jax.Array:
-            args: list[Any] = list(primals)
-            for i, value in zip(moved, values, strict=True):
-                args[i] = value
-            return core(_rounded(args[0]), *args[1:], of)
-
-        return jax.jvp(of_moved, tuple(primals[i] for i in moved), tuple(tangents[i] for i in moved))
+        return jvp_of_moved(lambda x, *args: core(_rounded(x), *args, of), primals, tangents)
 
     return function

@@ -72,9 +72,12 @@ def mean_weighted_by_class(formula: Callable) -> Callable:
     return lambda logits, labels: sum(each(formula)(logits, labels)) / sum(WEIGHTS[label] for label in labels)
 
 
-def mean_without_padding(logits, labels):
-    losses = [surprisal(x, label) for x, label in zip(logits, labels, strict=True) if label != -100]
-    return sum(losses) / len(losses)
+def mean_without_padding(formula: Callable) -> Callable:
+    def mean(logits, labels):
+        losses = [formula(x, label) for x, label in zip(logits, labels, strict=True) if label != -100]
+        return sum(losses) / len(losses)
+
+    return mean
 
 
 def mean_weighted_without_padding(logits, labels):
@@ -114,6 +117,7 @@ TRUTHS = {
     "sl.sigmoid_binary_cross_entropy(x, y, label_smoothing=0.1)": each(
         lambda x, y: binary(x, (1 - SMOOTHING) * y + SMOOTHING / 2)
     ),
+    "(v * sl.sigmoid_binary_cross_entropy(x, y, pos_weight=3 * v))": each(lambda x, y, v: v * binary(x, y, 3 * v), V),
     "(v * sl.sigmoid_binary_cross_entropy(x, y))": each(lambda x, y, v: v * binary(x, y), V),
     "sl.sigmoid_binary_cross_entropy(sl.logit(p), y)": each(lambda p, y: -(y * log(p) + (1 - y) * log(1 - p))),
     "sl.sigmoid_focal_loss(x, y, gamma=2.0)": each(focal),
@@ -151,7 +155,12 @@ TRUTHS = {
     f"sl.masked_mean({INTEGER}(logits, labels), weights=w[labels])": mean_weighted_by_class(
         lambda x, label: WEIGHTS[label] * surprisal(x, label)
     ),
-    f"sl.masked_mean({INTEGER}(logits, padded, ignore_index=-100), where=padded != -100)": mean_without_padding,
+    f"sl.masked_mean({INTEGER}(logits, padded, ignore_index=-100), where=padded != -100)": mean_without_padding(
+        surprisal
+    ),
+    f"sl.masked_mean({INTEGER}(logits, padded, ignore_index=-100, label_smoothing=0.1), where=padded != -100)": (
+        mean_without_padding(lambda x, label: categorical(x, smoothed(one_hot(label))))
+    ),
     f"sl.masked_mean({INTEGER}(logits, padded, ignore_index=-100), where=padded != -100, weights=w[padded])": (
         mean_weighted_without_padding
     ),
@@ -175,6 +184,16 @@ TRUTHS = {
     "sl.dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1)": each(
         lambda *logps: surprise(BETA * lead(*logps))
     ),
+    "sl.dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1, label_smoothing=0.1)": each(
+        lambda *logps: (1 - SMOOTHING) * surprise(BETA * lead(*logps)) + SMOOTHING * surprise(-BETA * lead(*logps))
+    ),
+    "sl.dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1, label_smoothing=0.1, robust=True)": each(
+        lambda *logps: (
+            ((1 - SMOOTHING) * surprise(BETA * lead(*logps)) - SMOOTHING * surprise(-BETA * lead(*logps)))
+            / (1 - 2 * SMOOTHING)
+        )
+    ),
+    "sl.simpo_loss(chosen, rejected, beta=0.1, gamma=0.0)": each(lambda c, r: surprise(BETA * (c - r))),
     "sl.ipo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1)": each(
         lambda *logps: identity(lead(*logps), BETA)
     ),

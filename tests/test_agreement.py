@@ -41,13 +41,17 @@ info_nce, contrastive = map(jax.jit, (sl.info_nce_loss, sl.sigmoid_contrastive_l
 ordinal = jax.jit(jax.value_and_grad(sl.ordinal_cross_entropy, (0, 2)))
 binary = with_slope(sl.sigmoid_binary_cross_entropy)
 
+binary_focal = with_slope(lambda x, y, gamma: sl.sigmoid_focal_loss(x, y, gamma=gamma))
+static_binary_focal = with_slope(partial(sl.sigmoid_focal_loss, gamma=0.0))
+
 ZERO = np.float32(0)
 smoothing = st.just(0.0) | st.floats(2**-20, 1, width=32)
+class_weights = arrays(np.float32, CLASSES, elements=st.floats(2**-10, 2**10, width=32))
 options = st.just({}) | st.fixed_dictionaries(
     {
         "where": some_class.map(np.array),
         "label_smoothing": smoothing.map(np.float32),
-        "weights": arrays(np.float32, CLASSES, elements=st.floats(2**-10, 2**10, width=32)),
+        "weights": class_weights,
     }
 )
 gammas = st.sampled_from([0.0, 0.5, 1.0, 2.0]) | st.floats(2**-10, 8, width=32)
@@ -75,6 +79,19 @@ def test_focal_without_focus_is_cross_entropy(x, y, label, options):
     wanted = integer(x, label, **options)
     agree(static_hard_focal(x, label, **options), wanted)
     agree(hard_focal(x, label, gamma=ZERO, **options), wanted)
+
+
+@given(rows.map(lambda x: x[0]), st.floats(0, 1, width=32))
+def test_binary_focal_without_focus_is_cross_entropy(x, y):
+    for label in (np.float32(y), np.float32(round(y))):
+        agree(static_binary_focal(x, label), binary(x, label))
+        agree(binary_focal(x, label, ZERO), binary(x, label))
+
+
+@given(rows, shares, labels, class_weights)
+def test_class_weights_multiply_the_labels(x, y, label, weights):
+    agree(dense(x, y, weights=weights), dense(x, y * weights))
+    agree(integer(x, label, weights=weights), [weights[label] * a for a in integer(x, label)])
 
 
 @given(rows, shares, some_class)

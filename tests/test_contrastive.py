@@ -29,20 +29,21 @@ def total(loss, weights):
     [((2,), "batch", "batch"), ((2,), "batch", ("batch",)), ((1, 2), ("hosts", "devices"), ("hosts", "devices"))],
 )
 def test_split_over_a_mesh(loss, masked, shape, names, axis_name):
-    """Value and gradient, with another weight for each loss: the gradients of the keys come back from all devices."""
-    weights = jnp.arange(1.0, 7.0)
+    """Value and gradient, with another weight for each loss: those of keys and options come back from all devices."""
+    weights, options = jnp.arange(1.0, 7.0), {name: jnp.float32(o) for name, o in loss.keywords.items()}
     mesh, spread = Mesh(np.array(jax.devices()[:2]).reshape(shape), names), PartitionSpec(names)
 
-    def whole(q, k, where):
-        return loss(q, k, where=where if masked else None)
+    def whole(q, k, options, where):
+        return loss(q, k, **options, where=where if masked else None)
 
-    def split(q, k, where):
+    def split(q, k, options, where):
         local = partial(loss, axis_name=axis_name)
-        f = lambda q, k, where: local(q, k, where=where if masked else None)  # noqa: E731
-        return jax.shard_map(f, mesh=mesh, in_specs=(spread,) * 3, out_specs=spread)(q, k, where)
+        f = lambda q, k, options, where: local(q, k, **options, where=where if masked else None)  # noqa: E731
+        in_specs = spread, spread, PartitionSpec(), spread
+        return jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=spread)(q, k, options, where)
 
     got, wanted = (
-        jax.jit(jax.value_and_grad(total(lambda q, k, f=f: f(q, k, KEEP), weights), (0, 1)))(QUERIES, KEYS)
+        jax.jit(jax.value_and_grad(total(partial(f, where=KEEP), weights), (0, 1, 2)))(QUERIES, KEYS, options)
         for f in (split, whole)
     )
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):

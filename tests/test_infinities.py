@@ -153,3 +153,18 @@ def test_row(row, i, kind):
         assert_close(reverse, gradient, 4, f"{row}: slope in reverse mode")
         if not np.isinf(gradient).any():  # beside a tangent of 0
             assert_close(forward.reshape(x.shape), gradient, 4, f"{row}: slope in forward mode")
+
+
+@pytest.mark.parametrize("f", [sl.kl_divergence, sl.generalized_kl_divergence])
+def test_targets_of_zero(f):
+    """The slope in a target of 0 is -inf, those in the others are finite, in every mode; so with curvatures, but in
+    forward mode twice, where an infinite curvature of one tangent meets the 0 of the other."""
+    log_q, t = jnp.log(jnp.array([0.2, 0.3, 0.5])), jnp.array([0.6, 0.4, 0.0])
+    slope = jnp.log(t) - log_q + (1.0 if f is sl.kl_divergence else 0.0)
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        assert_close(jax.jit(jacobian(f, 1))(log_q, t), slope, 4, "slope")
+        for twice in (jax.jacfwd, jax.jacrev) if jacobian is jax.jacrev else (jax.jacrev,):
+            assert_close(jax.jit(twice(jacobian(f, 1), 1))(log_q, t), np.diag([1 / 0.6, 1 / 0.4, INF]), 4, "curvature")
+            assert_close(jax.jit(twice(jacobian(f, 1), 0))(log_q, t), -np.eye(3), 4, "mixed")
+    on_the_face = jax.jvp(lambda t: f(log_q, t), (t,), (jnp.array([1.0, -1.0, 0.0]),))[1]
+    assert_close(on_the_face, slope[0] - slope[1], 4, "along what stays")

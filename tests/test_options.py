@@ -32,7 +32,7 @@ def _array(value):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_traced_and_differentiated(name):
-    """Value, and slope and curvature with respect to the option, against the oracle; mixed with the first argument."""
+    """Value, slope and curvature in the option, and the curvature in it and the first argument, against the oracle."""
     call, formula, before, option = OPTIONS[name]
     last = len(before)
     args = [_array(a) for a in (*before, option)]
@@ -44,8 +44,11 @@ def test_traced_and_differentiated(name):
     for jacobian in (jax.jacfwd, jax.jacrev):
         got = jax.jit(jacobian(call, argnums=last))(*args)
         assert_close(np.reshape(got, (*outputs, -1)), slope[:, size:], 16, name, 0.5)
-    mixed = jax.jit(jax.jacfwd(jax.jacrev(call, argnums=0), argnums=last))(*args)
+    mixed, twice = jax.jit(jax.jacfwd(jax.jacrev(call, argnums=(0, last)), argnums=last))(*args)
     assert_close(np.reshape(mixed, (*outputs, size, -1)), curvature[:, :size, size:], 16, name, 0.5)
+    assert_close(
+        np.reshape(twice, (*outputs, *curvature[0, size:, size:].shape)), curvature[:, size:, size:], 16, name, 0.5
+    )
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -42,6 +42,8 @@ CASES = {  # and the arrays beside the logits
     "poly_loss_cross_entropy": (sl.poly_loss_cross_entropy, (SHARES,)),
     "kl_divergence": (sl.kl_divergence, (SHARES,)),
     "distillation_loss": (sl.distillation_loss, (OTHER,)),
+    "kl_from_logits": (sl.kl_from_logits, (OTHER,)),
+    "kl_from_logits, of q": (lambda y, x: sl.kl_from_logits(x, y), (OTHER,)),
     "logit_matching_loss": (sl.logit_matching_loss, (OTHER,)),
 }
 

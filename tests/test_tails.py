@@ -83,3 +83,17 @@ def test_weights_of_any_size(size):
     if 1e-15 < size < 1e15:
         bend = jax.hessian(mean, 1)(loss, weights * size) * size * size
         np.testing.assert_allclose(bend, jax.hessian(mean, 1)(loss, weights), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("x", "y"), [(-86.0, -87.4), (-80.0, -87.4), (80.0, 87.4), (-70.0, -87.3), (-87.0, -80.0)])
+def test_two_rare_answers(x, y):
+    """q is below the smallest number, and q - p is not."""
+    x, y = np.float32(x), np.float32(y)
+
+    def truth():
+        p, q = (1 / (1 + exp(-mpf(float(a)))) for a in (x, y))
+        return p * log(p / q) + (1 - p) * log((1 - p) / (1 - q))
+
+    with mp.workdps(200):
+        wanted = float(truth())
+    np.testing.assert_allclose(jax.jit(sl.bernoulli_kl_from_logits)(x, y), wanted, rtol=6e-7)
