@@ -14,8 +14,14 @@ from stablelogits_jax._univariate import _bell, _bell_slope, _inverse, _log, _lo
 
 
 def _phi(p: jax.Array, d: jax.Array, more: jax.Array) -> jax.Array:
-    """p phi(d), with p (exp(d) - 1) given: more - p d cancels for small d."""
-    return jnp.where(jnp.abs(d) < 1, p * (d * d * _phi_over_square(d)), more - jnp.where(p == 0, 0, p * d))
+    """p phi(d), with p (exp(d) - 1) given: more - p d cancels for small d, for which it is by a series of h = d / 2
+
+    phi(2 h) = (exp(h) - 1)^2 + 2 phi(h)        whose terms are positive
+    """
+    h = d / 2
+    g = _phi_over_square(h)
+    small = p * (d * d * (((1 + h * g) ** 2 + 2 * g) / 4))
+    return jnp.where(jnp.abs(d) < 2, small, more - jnp.where(p == 0, 0, p * d))
 
 
 def _exp_anew(x: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stablelogits_jax import _rows, _stats
+from stablelogits_jax import _mesh, _rows, _stats
 from stablelogits_jax._checks import as_type
 from stablelogits_jax._closed import _exp_and_excess, _log_of_sum, _phi_over_square
 from stablelogits_jax._core import jvp_of_moved, masked, moved, wide
@@ -193,8 +193,9 @@ def _softmax_slope(z: jax.Array, z_dot: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     """p (d - sum p d), the slope of p along d = x - t, with d less its own at the top of t: a class of p > 1/2 has a d
-    of 0 then, and nothing cancels. Rows of which it is not finite, as an infinite class makes them, and derivatives,
-    are of the general form, which takes three times as long."""
+    of 0 then, and nothing cancels. Without one d may be near another number in all classes but that, and the mean is
+    taken off twice. Rows of which it is not finite, as an infinite class makes them, and derivatives are of the
+    general form, which takes three times as long."""
     p, *_, total = _parts(x, t, temperature)
     barrier = jax.lax.optimization_barrier  # or XLA:CPU writes out what is made of x and t for each of the sums
     a, b = (wide(_stats._rounded(y)) for y in (x, t))
@@ -202,8 +203,9 @@ def _pull(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
     at_top = barrier(jnp.max(jnp.where(b == top, a, -jnp.inf), -1, keepdims=True))
     of_x, of_t = two_sum(a, -at_top), two_sum(b, -top)
     d = jnp.where(p == 0, 0, (of_x.head - of_t.head) + (of_x.tail - of_t.tail))
-    mean = barrier(jnp.sum(p * d, -1, keepdims=True) / total)
-    pull = p * (d - mean) / total
+    for _ in range(2):
+        d = d - barrier(jnp.sum(p * d, -1, keepdims=True) / total)
+    pull = p * d / total
     finite = jnp.isfinite(jnp.sum(pull, -1, keepdims=True))
     general = jax.lax.cond(jnp.all(finite), lambda *_: pull, _pull_in_general, x, t, temperature)
     return jnp.where(finite, pull, general)
@@ -260,4 +262,5 @@ def _divergence_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 def divergence(x: jax.Array, t: jax.Array, temperature: jax.Array) -> jax.Array:
+    x, t, temperature = (_mesh.spread(a, x, t, temperature) for a in (x, t, temperature))
     return _divergence(x, t, jnp.broadcast_to(temperature[..., None], (*x.shape[:-1], 1)))

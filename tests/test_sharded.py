@@ -84,3 +84,19 @@ def test_talk_in_a_loop_is_seen():
     text = jax.jit(over_two(talkative, True)).lower(MOVING, LABELS).compile().as_text()
     assert text is not None
     assert [kind(message) for message in messages(text, loops(text))] == ["all-reduce"]
+
+
+@pytest.mark.parametrize("f", [sl.distillation_loss, lambda x, t: sl.kl_from_logits(t, x), sl.kl_from_logits])
+def test_a_teacher_that_all_devices_have(f):
+    """Its gradient is the sum over the devices, each with examples of its own."""
+    mesh, rng = Mesh(np.array(jax.devices()[:2]), "data"), np.random.default_rng(3)
+    x, t = (jnp.asarray(rng.normal(size=(n, 6)), jnp.float32) for n in (4, 2))
+
+    def split(t):
+        return jnp.sum(jax.shard_map(f, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))(x, t))
+
+    def whole(t):
+        return jnp.sum(f(x, jnp.concatenate([t, t])))
+
+    for ours, wanted in ((jax.grad(split), jax.grad(whole)), (jax.hessian(split), jax.hessian(whole))):
+        np.testing.assert_allclose(jax.jit(ours)(t), jax.jit(wanted)(t), rtol=1e-5, atol=1e-6)

@@ -97,3 +97,23 @@ def test_two_rare_answers(x, y):
     with mp.workdps(200):
         wanted = float(truth())
     np.testing.assert_allclose(jax.jit(sl.bernoulli_kl_from_logits)(x, y), wanted, rtol=6e-7)
+
+
+@pytest.mark.parametrize(("n", "far"), [(10, 1e6), (1000, 1e6), (1000, 100.0), (30_011, 1e6)])
+def test_a_teacher_whose_top_is_far_from_the_others(n, far):
+    """Its top has a small share, and the student's logit of it is far off: the slope is right, whatever is beside."""
+    t = np.zeros(n, np.float32)
+    t[0], x = 1e-3, (far + np.random.default_rng(0).normal(size=n)).astype(np.float32)
+    x[0] = 0
+    p = np.exp(t.astype(np.float64))
+    p, d = p / p.sum(), x.astype(np.float64) - t
+    centred = d - np.mean(d[1:])
+    wanted = -p * (centred - np.sum(p * centred))
+    scale = p * np.array([np.sum(p * np.abs(centred - c)) for c in centred])
+    alone = jax.jit(jax.grad(lambda t: sl.distillation_loss(x, t)))(t)
+    assert np.all(np.abs(alone - wanted) <= 12 * 2.0**-24 * scale)
+
+    students = np.stack([x, np.where(np.arange(n) == 1, -np.inf, x)])
+    both = jax.jit(jax.grad(lambda t: jnp.sum(sl.distillation_loss(students, t))))(np.stack([t, t]))
+    np.testing.assert_array_equal(both[0], alone)
+    assert np.isinf(both[1]).all()
