@@ -99,7 +99,7 @@ def test_two_rare_answers(x, y):
     np.testing.assert_allclose(jax.jit(sl.bernoulli_kl_from_logits)(x, y), wanted, rtol=6e-7)
 
 
-@pytest.mark.parametrize(("n", "far"), [(10, 1e6), (1000, 1e6), (1000, 100.0), (30_011, 1e6)])
+@pytest.mark.parametrize(("n", "far"), [(10, 1e6), (1000, 1e6), (1000, 100.0), (3000, 1e6)])
 def test_a_teacher_whose_top_is_far_from_the_others(n, far):
     """Its top has a small share, and the student's logit of it is far off: the slope is right, whatever is beside."""
     t = np.zeros(n, np.float32)
