@@ -113,13 +113,13 @@ REASONS: dict[str, list[Reason]] = {
         )
     ],
     "generalized_kl_divergence": [
-        Reason("near q = t, a series of q / t in the value and one of q - 1 in the slope", 1.4, GRADIENT, "float32")
+        Reason("near q = t, a series of q / t in the value and one of q - 1 in the slope", 1.25, GRADIENT, "float32")
     ],
     "js_divergence": [
         Reason("log(m / p) and log(m / q) are kept to their digits at p = q; the peer takes one log, of m", 2)
     ],
     "bernoulli_kl_from_logits": [
-        Reason("a sum of two parts that are not negative, each of which is a series where p and q are near", 2, VALUE)
+        Reason("a sum of two parts that are not negative, each of which is a series where p and q are near", 1.8, VALUE)
     ],
     "ordinal_cross_entropy": [
         Reason(

@@ -87,7 +87,7 @@ def test_weights_of_any_size(size):
 
 @pytest.mark.parametrize(("x", "y"), [(-86.0, -87.4), (-80.0, -87.4), (80.0, 87.4), (-70.0, -87.3), (-87.0, -80.0)])
 def test_two_rare_answers(x, y):
-    """q is below the smallest number, and q - p is not."""
+    """q is near the smallest number or below it, and the divergence is not."""
     x, y = np.float32(x), np.float32(y)
 
     def truth():
